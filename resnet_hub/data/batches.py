@@ -1,0 +1,94 @@
+"""Which samples make which batch, and what a batch is."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from torch import Tensor, arange
+from torch.utils.data import Sampler
+
+from resnet_hub.randomness import permutation
+
+
+class Batch(NamedTuple):
+    """What a loader yields and a net is trained on.
+
+    Attributes:
+        images: uint8 ``(N, C, H, W)`` from the loader; after the transfer to the device, float32,
+            augmented and normalised.
+        labels: int64 ``(N,)``.
+        indices: int64 ``(N,)``, each sample's number in its split.
+        keys: int64 ``(N,)``, each sample's key for random draws: (seed, epoch, index) hashed.
+        skipped: Samples of this batch that could not be read and are left out.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    keys: Tensor
+    skipped: int = 0
+
+
+class Selection(NamedTuple):
+    """The samples of one batch: the epoch travels along, so that workers need no state."""
+
+    epoch: int
+    indices: Tensor
+
+
+class BatchedDataset(Protocol):
+    """A data set that is read a whole batch at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, selection: Selection) -> Batch: ...
+
+
+class BatchSampler(Sampler[Selection]):
+    """Order the samples by (seed, epoch) and cut them into batches.
+
+    In training, one global sequence is cut into steps of ``ranks × batch_size`` samples, each
+    rank taking its part; the incomplete last step is left out (unless it is the only one). In
+    evaluation every sample is seen exactly once: rank r takes samples r, r + ranks, ...; nothing
+    is repeated to even out the ranks.
+
+    Args:
+        count: Samples in the split.
+        batch_size: Samples a batch, on one rank.
+        seed: Key of the order; ``None`` keeps the samples in order (evaluation).
+        rank: Which of the ranks this process is.
+        ranks: Number of processes that share the samples.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int | None, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.rank, self.ranks = rank, ranks
+        self.epoch = 0
+        self._skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; Lightning calls this."""
+        self.epoch = epoch
+
+    def resume_at(self, epoch: int, batches: int) -> None:
+        """Begin the next pass at this epoch, ``batches`` batches in; later passes are whole."""
+        self.epoch, self._skip = epoch, batches
+
+    def __len__(self) -> int:
+        if self.seed is None:
+            mine = len(range(self.rank, self.count, self.ranks))
+            return -(-mine // self.batch_size)
+        return max(1, self.count // (self.batch_size * self.ranks))
+
+    def __iter__(self) -> Iterator[Selection]:
+        epoch, (skip, self._skip) = self.epoch, (self._skip, 0)
+        if self.seed is None:
+            order, stride = arange(self.rank, self.count, self.ranks), self.batch_size
+        else:
+            order, stride = permutation(self.count, self.seed, epoch), self.batch_size * self.ranks
+        for number in range(skip, len(self)):
+            step = order[number * stride : (number + 1) * stride]
+            if self.seed is not None and self.ranks > 1:
+                step = step.tensor_split(self.ranks)[self.rank]
+            yield Selection(epoch, step)

@@ -1,0 +1,183 @@
+"""The base of every data set: splits, loaders, and what happens to a batch on the device."""
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import Any, Literal, cast, final
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
+from resnet_hub.data.settings import Augment, DataSettings
+from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.preprocess import Preprocess
+
+Split = Literal["train", "val", "test"]
+
+HOMES = {
+    "Digits": "resnet_hub.data.digits",
+    "Cifar10": "resnet_hub.data.cifar",
+    "Cifar100": "resnet_hub.data.cifar",
+    "ImageNet": "resnet_hub.data.imagenet",
+    "Folder": "resnet_hub.data.folder",
+}
+"""Where each data set's class lives; ``DataSettings.name`` is one of these names."""
+
+
+class DataModule(L.LightningDataModule, ABC):
+    """A data set in splits, with its class names and the preprocessing of its images.
+
+    Subclasses fill ``labels`` (class names, the index is the label) and ``splits``; those without a
+    validation split have no ``val`` there.
+
+    Attributes:
+        settings: As given; ``None`` fields resolved through the class's own habits.
+        seed: Key of order, augmentation and random splits.
+        preprocess: Evaluation's preprocessing: as given, else the data set's own.
+        labels: Class names, known after :meth:`open`.
+        splits: Opened data sets by split name, known after :meth:`open`.
+
+    Args:
+        settings: What the recipe says; by default everything as the data set has it.
+        seed: See above.
+        preprocess: That of the weights to be evaluated or fine-tuned, if any.
+    """
+
+    own_augment: Augment = "none"
+    """What ``settings.augment`` None means here."""
+
+    def __init__(
+        self,
+        settings: DataSettings | None = None,
+        *,
+        seed: int = 0,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings or DataSettings()
+        self.seed = seed
+        self.labels: list[str] = []
+        self.splits: dict[Split, BatchedDataset] = {}
+        self._given_preprocess = preprocess
+        self._resume: tuple[int, int] | None = None
+
+    @abstractmethod
+    def own_preprocess(self) -> Preprocess:
+        """Return the preprocessing of this data set where no weights bring theirs."""
+
+    @abstractmethod
+    def read(self) -> None:
+        """Fill ``labels`` and ``splits`` from disk.
+
+        Raises:
+            DataMissing: Nothing there; the message says where it was looked for and how to get it.
+            BadData: Something there that cannot be used.
+        """
+
+    @final
+    def open(self) -> "DataModule":
+        """Read what is on disk, once, and return self."""
+        if not self.splits:
+            self.read()
+        return self
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's hook: open the data set in this process."""
+        self.open()
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Evaluation's preprocessing: that of the weights where given, else the data set's own."""
+        return self._given_preprocess or self.own_preprocess()
+
+    @property
+    def augment(self) -> Augment:
+        """The augmentation in force."""
+        return self.settings.augment or self.own_augment
+
+    @property
+    def watched(self) -> Literal["val", "test"]:
+        """The split that learning curves show: validation, or test where nothing is held out."""
+        return "val" if "val" in self.splits else "test"
+
+    @property
+    def selects(self) -> bool:
+        """Whether the watched split may choose a best checkpoint: never the test split."""
+        return self.watched == "val"
+
+    @property
+    def tested(self) -> Split:
+        """The split that a final score is measured on."""
+        return "test" if "test" in self.splits else "val"
+
+    def prepare(self, batch: Batch, *, train: bool) -> Batch:
+        """Turn a transferred uint8 batch into the net's input, augmented in training."""
+        return batch._replace(images=self.preprocess.normalise(batch.images))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Lightning's hook: :meth:`prepare` for the running phase."""
+        return self.prepare(batch, train=self.trainer is not None and bool(self.trainer.training))
+
+    def resume_at(self, epoch: int, batches: int) -> None:
+        """Let the next training loader begin in this epoch, this many batches in."""
+        self._resume = (epoch, batches)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of training batches in keyed order."""
+        sampler = self._sampler("train", seed=self.seed)
+        if self._resume:
+            sampler.resume_at(*self._resume)
+            self._resume = None
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the split that learning curves show; see :attr:`watched`."""
+        return self._loader(self.watched, self._sampler(self.watched, seed=None))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of the split that scores are measured on; see :attr:`tested`."""
+        return self._loader(self.tested, self._sampler(self.tested, seed=None))
+
+    def split(self, name: Split) -> BatchedDataset:
+        """Return one split.
+
+        Raises:
+            DataMissing: The data set has no such split.
+        """
+        self.open()
+        if name not in self.splits:
+            raise DataMissing(f"{type(self).__name__}: there is no {name} split here")
+        return self.splits[name]
+
+    def _sampler(self, split: Split, *, seed: int | None) -> BatchSampler:
+        rank, ranks = 0, 1
+        if self.trainer:
+            rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        count = len(self.split(split))
+        return BatchSampler(count, self.settings.batch_size, seed=seed, rank=rank, ranks=ranks)
+
+    def _loader(self, split: Split, sampler: BatchSampler) -> DataLoader[Batch]:
+        # The sampler yields whole batches' selections, so the loader itself batches nothing.
+        loader: DataLoader[Batch] = DataLoader(
+            cast(Any, self.split(split)),
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.settings.workers,
+            collate_fn=cast(Any, _as_it_is),
+            persistent_workers=self.settings.workers > 0,
+        )
+        return loader
+
+
+def open_data(
+    settings: DataSettings, *, seed: int = 0, preprocess: Preprocess | None = None
+) -> DataModule:
+    """Return the data set that ``settings.name`` names, not read yet."""
+    if settings.batch_size < 1 or settings.workers < 0:
+        raise InvalidSetting("data.batch_size must be at least 1, data.workers at least 0")
+    kind = getattr(import_module(HOMES[settings.name]), settings.name)
+    return cast(DataModule, kind(settings, seed=seed, preprocess=preprocess))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
