@@ -108,7 +108,7 @@ class Architecture:
     @property
     def features(self) -> int:
         """Channels that the last stage hands to the classifier."""
-        return self.width * 2 ** (len(self.depths) - 1) * self.expansion
+        return (self.width << (len(self.depths) - 1)) * self.expansion
 
     @property
     def layers(self) -> int:
@@ -119,7 +119,7 @@ class Architecture:
         """Yield each stage's units in order: the one plan behind building and counting."""
         inputs = self.width
         for stage, depth in enumerate(self.depths):
-            width = self.width * 2**stage
+            width = self.width << stage
             outputs = width * self.expansion
             units = []
             for index in range(depth):

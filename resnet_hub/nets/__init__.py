@@ -1,0 +1,1 @@
+"""The nets, built from an architecture; they need torch alone."""

@@ -1,0 +1,231 @@
+"""Residual units: basic and bottleneck, activated after (v1) or before (v2) the convolutions."""
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnet_hub.architecture import Architecture, Unit
+
+
+class PadShortcut(nn.Module):
+    """Option A: every second pixel, and zeros for the channels that are new (1512.03385 §3.3).
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        stride: Step between the pixels that are kept.
+        split: Put the zeros evenly before and after, instead of all at the end.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int, split: bool) -> None:
+        super().__init__()
+        new = outputs - inputs
+        before = new // 2 if split else 0
+        self.stride, self.before, self.after = stride, before, new - before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, inputs, H, W)`` to ``(N, outputs, ⌈H/stride⌉, ⌈W/stride⌉)``."""
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(kept, (0, 0, 0, 0, self.before, self.after))
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    """Return a convolution without bias that keeps the size at stride 1."""
+    return nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
+    )
+
+
+def shortcut(unit: Unit, architecture: Architecture) -> nn.Module | None:
+    """Return what carries a unit's input past it; ``None`` in a plain net."""
+    if unit.connection == "none":
+        return None
+    if unit.connection == "identity":
+        return nn.Identity()
+    if unit.connection == "pad":
+        split = architecture.zeros == "split"
+        return PadShortcut(unit.inputs, unit.outputs, stride=unit.stride, split=split)
+    projection = [convolution(unit.inputs, unit.outputs, 1, stride=unit.stride)]
+    if architecture.form == "preact":
+        return nn.Sequential(*projection)
+    return nn.Sequential(*projection, nn.BatchNorm2d(unit.outputs))
+
+
+class Block(nn.Module, ABC):
+    """A unit of any kind: a branch that learns, and what carries the input past it.
+
+    Attributes:
+        downsample: The shortcut, by torchvision's name; ``nn.Identity`` and ``None`` hold no keys.
+    """
+
+    downsample: nn.Module | None
+
+    @abstractmethod
+    def residual(self, x: Tensor) -> Tensor:
+        """Return the branch that learns, before the addition."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Map ``(N, inputs, H, W)`` to ``(N, outputs, ⌈H/stride⌉, ⌈W/stride⌉)``.
+
+        Args:
+            x: The unit's input.
+            keep: Stochastic depth's factor of the residual branch, ``(N, 1, 1, 1)``.
+        """
+
+    @property
+    @abstractmethod
+    def last(self) -> nn.BatchNorm2d | nn.Conv2d:
+        """The branch's last learnt scale; set to zero, the unit begins as its shortcut."""
+
+
+class PostActBlock(Block):
+    """A v1 unit: ``relu(residual(x) + shortcut(x))`` (1512.03385 Eq. 1, 2)."""
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """See :meth:`Block.forward`."""
+        y = self.residual(x)
+        if keep is not None:
+            y = y * keep
+        if self.downsample is not None:
+            y = y + self.downsample(x)
+        return F.relu(y, inplace=True)
+
+
+class BasicBlock(PostActBlock):
+    """Two 3×3 convolutions (1512.03385 Fig. 5 left)."""
+
+    def __init__(self, unit: Unit, architecture: Architecture) -> None:
+        super().__init__()
+        self.conv1 = convolution(unit.inputs, unit.outputs, 3, stride=unit.stride)
+        self.bn1 = nn.BatchNorm2d(unit.outputs)
+        self.conv2 = convolution(unit.outputs, unit.outputs, 3)
+        self.bn2 = nn.BatchNorm2d(unit.outputs)
+        self.downsample = shortcut(unit, architecture)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return the two convolutions' output, normalised, not activated."""
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return cast(Tensor, self.bn2(self.conv2(y)))
+
+    @property
+    def last(self) -> nn.BatchNorm2d:
+        """The last normalisation."""
+        return self.bn2
+
+
+class Bottleneck(PostActBlock):
+    """1×1, 3×3, 1×1 convolutions (1512.03385 Fig. 5 right); wide and grouped by its numbers."""
+
+    def __init__(self, unit: Unit, architecture: Architecture) -> None:
+        super().__init__()
+        first, second = _strides(unit, architecture)
+        groups = architecture.groups
+        self.conv1 = convolution(unit.inputs, unit.middle, 1, stride=first)
+        self.bn1 = nn.BatchNorm2d(unit.middle)
+        self.conv2 = convolution(unit.middle, unit.middle, 3, stride=second, groups=groups)
+        self.bn2 = nn.BatchNorm2d(unit.middle)
+        self.conv3 = convolution(unit.middle, unit.outputs, 1)
+        self.bn3 = nn.BatchNorm2d(unit.outputs)
+        self.downsample = shortcut(unit, architecture)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return the three convolutions' output, normalised, not activated."""
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        return cast(Tensor, self.bn3(self.conv3(y)))
+
+    @property
+    def last(self) -> nn.BatchNorm2d:
+        """The last normalisation."""
+        return self.bn3
+
+
+class PreActBlock(Block):
+    """A v2 unit: ``residual(act(x)) + shortcut``, nothing after the addition (1603.05027 Eq. 5).
+
+    A projection takes the activated tensor; an identity, or zero padding, the raw one. The first
+    unit of a ``shared`` entry has no activation of its own: its input is activated already.
+    """
+
+    bn1: nn.BatchNorm2d | None
+    projects: bool
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """See :meth:`Block.forward`."""
+        activated = x if self.bn1 is None else F.relu(self.bn1(x), inplace=True)
+        y = self.residual(activated)
+        if keep is not None:
+            y = y * keep
+        if self.downsample is not None:
+            y = y + self.downsample(activated if self.projects else x)
+        return y
+
+
+class PreActBasicBlock(PreActBlock):
+    """Two 3×3 convolutions, each normalised and activated before (1603.05027 Fig. 4(e))."""
+
+    def __init__(self, unit: Unit, architecture: Architecture) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(unit.inputs) if unit.leads else None
+        self.conv1 = convolution(unit.inputs, unit.outputs, 3, stride=unit.stride)
+        self.bn2 = nn.BatchNorm2d(unit.outputs)
+        self.conv2 = convolution(unit.outputs, unit.outputs, 3)
+        self.downsample = shortcut(unit, architecture)
+        self.projects = unit.connection == "project"
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return the two convolutions' output."""
+        y = F.relu(self.bn2(self.conv1(x)), inplace=True)
+        return cast(Tensor, self.conv2(y))
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The last convolution: no normalisation follows it."""
+        return self.conv2
+
+
+class PreActBottleneck(PreActBlock):
+    """1×1, 3×3, 1×1 convolutions, each normalised and activated before (1603.05027 Fig. 4(e))."""
+
+    def __init__(self, unit: Unit, architecture: Architecture) -> None:
+        super().__init__()
+        first, second = _strides(unit, architecture)
+        groups = architecture.groups
+        self.bn1 = nn.BatchNorm2d(unit.inputs) if unit.leads else None
+        self.conv1 = convolution(unit.inputs, unit.middle, 1, stride=first)
+        self.bn2 = nn.BatchNorm2d(unit.middle)
+        self.conv2 = convolution(unit.middle, unit.middle, 3, stride=second, groups=groups)
+        self.bn3 = nn.BatchNorm2d(unit.middle)
+        self.conv3 = convolution(unit.middle, unit.outputs, 1)
+        self.downsample = shortcut(unit, architecture)
+        self.projects = unit.connection == "project"
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return the three convolutions' output."""
+        y = F.relu(self.bn2(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn3(self.conv2(y)), inplace=True)
+        return cast(Tensor, self.conv3(y))
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The last convolution: no normalisation follows it."""
+        return self.conv3
+
+
+def build_block(unit: Unit, architecture: Architecture) -> Block:
+    """Build one unit of a net."""
+    kind: type[PreActBasicBlock | PreActBottleneck | BasicBlock | Bottleneck]
+    if architecture.form == "preact":
+        kind = PreActBasicBlock if architecture.block == "basic" else PreActBottleneck
+    else:
+        kind = BasicBlock if architecture.block == "basic" else Bottleneck
+    return kind(unit, architecture)
+
+
+def _strides(unit: Unit, architecture: Architecture) -> tuple[int, int]:
+    return (unit.stride, 1) if architecture.stride_in == "1x1" else (1, unit.stride)

@@ -1,0 +1,61 @@
+"""Activation checkpointing: segments of units recomputed in the backward pass (1604.06174)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def run_in_segments(
+    blocks: Sequence[nn.Module], x: Tensor, keep: Sequence[Tensor | None], segment: int
+) -> Tensor:
+    """Run units one after the other, keeping only what enters each segment.
+
+    Recomputing leaves BatchNorm's running statistics alone: they move once a step, not twice.
+
+    Args:
+        blocks: The units, called as ``block(x, keep)``.
+        x: Input of the first.
+        keep: Stochastic depth's factor of each unit, or ``None``.
+        segment: Units a segment, at least 1.
+
+    Returns:
+        Output of the last unit.
+    """
+    for start in range(0, len(blocks), segment):
+        part, factors = blocks[start : start + segment], keep[start : start + segment]
+
+        def run(
+            x: Tensor,
+            part: Sequence[nn.Module] = part,
+            factors: Sequence[Tensor | None] = factors,
+        ) -> Tensor:
+            for block, factor in zip(part, factors, strict=True):
+                x = block(x, factor)
+            return x
+
+        def contexts(
+            part: Sequence[nn.Module] = part,
+        ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _still_statistics(part)
+
+        x = checkpoint(run, x, use_reentrant=False, context_fn=contexts)
+    return x
+
+
+@contextmanager
+def _still_statistics(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    # Momentum 0 leaves the running statistics as they are while the same tensors are saved for the
+    # backward pass as before; the step counter is lent out as a copy.
+    norms = [m for b in blocks for m in b.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked = norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter

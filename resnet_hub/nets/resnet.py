@@ -1,0 +1,287 @@
+"""The one net class: every row of the architecture table is an instance of it."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnet_hub import __version__
+from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement, find_row
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.nets.blocks import Block, build_block, convolution
+from resnet_hub.nets.checkpointing import run_in_segments
+from resnet_hub.preprocess import Preprocess
+from resnet_hub.randomness import uniform
+from resnet_hub.weights.card import Card, Provenance
+from resnet_hub.weights.hub import read_model, write_model
+from resnet_hub.weights.match import HEAD, STEM, adapted_stem, matched
+
+logger = logging.getLogger("resnet_hub")
+
+_DROP_STREAM = 1000  # first stream of a sample's stochastic depth draws, one a unit
+
+
+class ResNet(nn.Module):
+    """A residual, plain or pre-activation net.
+
+    Tensor names are torchvision's (``conv1``, ``bn1``, ``layer1.0.conv1``, ...,
+    ``layer2.0.downsample.0``, ``fc``); a pre-activation net ends in ``norm``. Convolutions begin
+    by He's rule, fan-out (1502.01852 §2.2), as torchvision's do.
+
+    Attributes:
+        architecture: What the tensors and the function are.
+        preprocess: What its images go through; travels with the weights.
+        labels: Class names, where known.
+        stochastic_depth: Probability that the last unit's branch is left out of a training step;
+            earlier units' grow linearly from 0 (1603.09382 §3). Takes effect at once when set.
+        checkpoint_blocks: Units a segment whose activations are recomputed in the backward pass
+            instead of kept; 0 keeps all. Takes effect at once when set.
+
+    Args:
+        name_or_architecture: A row's name, or any architecture.
+        classes: Outputs; by default the architecture's.
+        in_channels: Image channels; by default the architecture's.
+        shortcut: Option A, B or C instead of the architecture's.
+        zeros: Placement of option A's zero channels instead of the architecture's.
+        zero_init_residual: Begin every unit as its shortcut: last norm (v1) or last convolution
+            (v2) zero (1706.02677 §5.1).
+        stochastic_depth: See above.
+        checkpoint_blocks: See above.
+
+    Raises:
+        UnknownName: No such row.
+        InvalidSetting: A value that no net can have.
+    """
+
+    layer1: nn.Sequential
+
+    def __init__(
+        self,
+        name_or_architecture: str | Architecture,
+        *,
+        classes: int | None = None,
+        in_channels: int | None = None,
+        shortcut: ShortcutOption | None = None,
+        zeros: ZeroPlacement | None = None,
+        zero_init_residual: bool = False,
+        stochastic_depth: float = 0.0,
+        checkpoint_blocks: int = 0,
+    ) -> None:
+        super().__init__()
+        own = name_or_architecture
+        if isinstance(own, str):
+            own = find_row(own).architecture
+        if shortcut is not None and own.form == "plain":
+            raise InvalidSetting("shortcut: a plain net has none")
+        net = replace(
+            own,
+            classes=own.classes if classes is None else classes,
+            in_channels=own.in_channels if in_channels is None else in_channels,
+            shortcut=shortcut or own.shortcut,
+            zeros=zeros or own.zeros,
+        )
+        self.architecture = net
+        self.preprocess = Preprocess.default_for(net)
+        self.labels: tuple[str, ...] | None = None
+        self.stochastic_depth = stochastic_depth
+        self.checkpoint_blocks = checkpoint_blocks
+
+        kernel, stride = (7, 2) if net.stem == "imagenet" else (3, 1)
+        self.conv1 = convolution(net.in_channels, net.width, kernel, stride=stride)
+        activates = net.form != "preact" or net.entry == "shared"
+        self.bn1 = nn.BatchNorm2d(net.width) if activates else None
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if net.stem == "imagenet" else nn.Identity()
+        for number, units in enumerate(net.stages(), 1):
+            stage = nn.Sequential(*(build_block(unit, net) for unit in units))
+            self.add_module(f"layer{number}", stage)
+        self.norm = nn.BatchNorm2d(net.features) if net.form == "preact" else None
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(net.features, net.classes)
+        self._initialise(zero_init_residual)
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The stages, ``layer1`` first."""
+        count = len(self.architecture.depths)
+        return [cast(nn.Sequential, getattr(self, f"layer{i + 1}")) for i in range(count)]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Every unit, from the image to the classifier."""
+        return [cast(Block, block) for stage in self.stages for block in stage]
+
+    @property
+    def stochastic_depth(self) -> float:
+        """Probability that the last unit's branch is left out of a training step."""
+        return self._stochastic_depth
+
+    @stochastic_depth.setter
+    def stochastic_depth(self, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise InvalidSetting(f"stochastic_depth: {rate!r} is not in [0, 1)")
+        self._stochastic_depth = rate
+
+    @property
+    def checkpoint_blocks(self) -> int:
+        """Units a recomputed segment; 0 keeps all activations."""
+        return self._checkpoint_blocks
+
+    @checkpoint_blocks.setter
+    def checkpoint_blocks(self, count: int) -> None:
+        if count < 0:
+            raise InvalidSetting(f"checkpoint_blocks: {count!r} is below 0")
+        self._checkpoint_blocks = count
+
+    def forward(self, x: Tensor, sample_keys: Tensor | None = None) -> Tensor:
+        """Return logits.
+
+        Args:
+            x: float ``(N, in_channels, H, W)``, preprocessed.
+            sample_keys: int64 ``(N,)``, keys of stochastic depth's draws in training; without
+                them they are drawn from torch's default generator.
+
+        Returns:
+            float ``(N, classes)``.
+        """
+        keep = self._keep(x, sample_keys)
+        x = self.maxpool(self._stem(x))
+        for stage, factors in zip(self.stages, keep, strict=True):
+            x = self._through(stage, x, factors)
+        logits: Tensor = self.fc(torch.flatten(self.avgpool(self._finish(x)), 1))
+        return logits
+
+    def features(self, x: Tensor, sample_keys: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the feature maps by name, as detectors call them.
+
+        ``C1`` is the stem before its pooling, ``C2`` the first stage's output, and so on; the last
+        is what the classifier pools (in a pre-activation net, after the last activation).
+
+        Args:
+            x: float ``(N, in_channels, H, W)``, preprocessed.
+            sample_keys: As in :meth:`forward`.
+
+        Returns:
+            Maps ``(N, C, H/stride, W/stride)``; strides 2, 4, 8, 16, 32 for an ImageNet stem and
+            1, 1, 2, 4 (, 8) for a CIFAR one.
+        """
+        keep = self._keep(x, sample_keys)
+        maps = {"C1": self._stem(x)}
+        x = self.maxpool(maps["C1"])
+        for number, (stage, factors) in enumerate(zip(self.stages, keep, strict=True), 2):
+            x = self._through(stage, x, factors)
+            maps[f"C{number}"] = x
+        maps[f"C{len(self.stages) + 1}"] = self._finish(x)
+        return maps
+
+    def save_pretrained(self, folder: str | Path, *, provenance: Provenance | None = None) -> Card:
+        """Write a model folder that :meth:`from_pretrained` reads, whole or not at all.
+
+        Args:
+            folder: Where; an earlier model folder there is replaced.
+            provenance: Where the weights come from; the digest is filled in.
+
+        Returns:
+            The card as written.
+
+        Raises:
+            InvalidSetting: ``folder`` holds something that is no model folder.
+            ResNetHubError: The disk refused.
+        """
+        card = Card(
+            architecture=self.architecture,
+            preprocess=self.preprocess,
+            labels=self.labels,
+            provenance=replace(provenance or Provenance(), version=__version__),
+        )
+        return write_model(Path(folder).expanduser(), card, self.state_dict())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        classes: int | None = None,
+        in_channels: int | None = None,
+    ) -> "ResNet":
+        """Return a net with verified weights, in evaluation mode, on the CPU.
+
+        Args:
+            source: A model folder.
+            classes: Outputs; another number than the file's gives a fresh head, and says so.
+            in_channels: Image channels; another number than the file's adapts the first
+                convolution (1 by the sum, more by repeating), and says so.
+
+        Raises:
+            CorruptFile: A file of the folder is missing or damaged.
+            DataMissing: No such folder, or no published weights.
+            WeightsMismatch: The tensors do not fit the card's architecture.
+        """
+        card, tensors, path = read_model(source)
+        with torch.device("meta"):
+            net = cls(card.architecture, classes=classes, in_channels=in_channels)
+        net.preprocess = card.preprocess.with_channels(net.architecture.in_channels)
+        net.labels = card.labels
+        if net.architecture.in_channels != card.architecture.in_channels and STEM in tensors:
+            tensors[STEM] = adapted_stem(tensors[STEM], net.architecture.in_channels)
+            logger.warning(
+                "%s: first convolution adapted from %d to %d image channels",
+                path,
+                card.architecture.in_channels,
+                net.architecture.in_channels,
+            )
+        if net.architecture.classes != card.architecture.classes:
+            head = nn.Linear(net.architecture.features, net.architecture.classes)
+            tensors.update(zip(HEAD, (head.weight.data, head.bias.data), strict=True))
+            net.labels = None
+            logger.warning(
+                "%s: fresh head for %d classes (the file has %d)",
+                path,
+                net.architecture.classes,
+                card.architecture.classes,
+            )
+        net.load_state_dict(matched(tensors, net.state_dict(), str(path)), assign=True)
+        return net.eval()
+
+    def _stem(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        return x if self.bn1 is None else F.relu(self.bn1(x), inplace=True)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return x if self.norm is None else F.relu(self.norm(x), inplace=True)
+
+    def _through(self, stage: nn.Sequential, x: Tensor, keep: list[Tensor | None]) -> Tensor:
+        if self.checkpoint_blocks and torch.is_grad_enabled():
+            return run_in_segments(list(stage), x, keep, self.checkpoint_blocks)
+        for block, factor in zip(stage, keep, strict=True):
+            x = block(x, factor)
+        return x
+
+    def _keep(self, x: Tensor, keys: Tensor | None) -> list[list[Tensor | None]]:
+        """Return each unit's factor of its branch, by stage; ``None`` leaves it as it is."""
+        depths = self.architecture.depths
+        if not self.training or self.stochastic_depth == 0:
+            return [[None] * depth for depth in depths]
+        if keys is None:
+            keys = torch.randint(1 << 62, (len(x),), device=x.device)
+        factors: list[list[Tensor | None]] = []
+        unit, last = 0, max(sum(depths) - 1, 1)
+        for depth in depths:
+            factors.append([])
+            for _ in range(depth):
+                rate = self.stochastic_depth * unit / last
+                kept = uniform(keys, _DROP_STREAM + unit) >= rate
+                factors[-1].append((kept.to(x.dtype) / (1 - rate)).view(-1, 1, 1, 1))
+                unit += 1
+        return factors
+
+    def _initialise(self, zero_init_residual: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if zero_init_residual:
+            for block in self.blocks:
+                nn.init.zeros_(block.last.weight)

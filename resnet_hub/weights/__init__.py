@@ -1,0 +1,1 @@
+"""Weights as tensors, names and files; no net is needed here."""

@@ -1,0 +1,77 @@
+"""Whether tensors fit a net: every difference named, nothing loaded by halves."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from resnet_hub.errors import WeightsMismatch
+
+HEAD = ("fc.weight", "fc.bias")
+STEM = "conv1.weight"
+_SHOWN = 8
+
+
+def matched(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """Return ``tensors`` in the order, dtype and layout that a net expects.
+
+    Floating tensors of another precision are cast; a missing BatchNorm step counter (old
+    checkpoints have none) begins at 0.
+
+    Args:
+        tensors: By name, from a file.
+        expected: The net's state dict (its tensors may be on the meta device).
+        where: The file, for messages.
+
+    Raises:
+        WeightsMismatch: A tensor is missing, unexpected or of another shape.
+    """
+    names = list(expected)
+    missing = [n for n in names if n not in tensors and not n.endswith("num_batches_tracked")]
+    unexpected = [n for n in tensors if n not in expected]
+    shapes = [n for n in names if n in tensors and tensors[n].shape != expected[n].shape]
+    if not missing and not unexpected and set(shapes) and set(shapes) <= set(HEAD):
+        found, asked = tensors[HEAD[0]].shape[0], expected[HEAD[0]].shape[0]
+        if tensors[HEAD[0]].shape[1:] == expected[HEAD[0]].shape[1:]:
+            raise WeightsMismatch(
+                f"{where}: {found} classes in the file, {asked} asked; "
+                f"pass classes={asked} for a fresh head"
+            )
+    if missing or unexpected or shapes:
+        differing = [
+            f"{n} {tuple(tensors[n].shape)} for {tuple(expected[n].shape)}" for n in shapes
+        ]
+        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
+        differences = "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds if names)
+        raise WeightsMismatch(f"{where}: does not fit the net ({differences})")
+    return {name: _like(tensors.get(name), expected[name]) for name in names}
+
+
+def adapted_stem(weight: Tensor, channels: int) -> Tensor:
+    """Return the first convolution's weight for another number of image channels.
+
+    One channel is the sum over the old ones. More repeat them, scaled; what repeating unevenly
+    leaves over is shared out, so that equal channels always give the response they gave before.
+
+    Args:
+        weight: ``(out, in, k, k)``.
+        channels: Wanted ``in``.
+    """
+    total, old = weight.sum(1, keepdim=True), weight.shape[1]
+    if channels == 1:
+        return total
+    repeated = weight[:, torch.arange(channels) % old] * (old / channels)
+    return repeated + (total - repeated.sum(1, keepdim=True)) / channels
+
+
+def _like(tensor: Tensor | None, expected: Tensor) -> Tensor:
+    if tensor is None:
+        return torch.zeros(expected.shape, dtype=expected.dtype)
+    return tensor.to(expected.dtype).contiguous()
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

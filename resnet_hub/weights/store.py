@@ -1,0 +1,155 @@
+"""Reading and writing files so that nothing is ever half-written or silently wrong."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from resnet_hub.errors import CorruptFile, InvalidSetting, ResNetHubError
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all, durably; its rights follow the umask.
+
+    A temporary file beside it is written, flushed to disk and renamed over it.
+
+    Args:
+        path: The file; what was there stays until the new one is complete.
+        write: Called with the open temporary file.
+
+    Raises:
+        ResNetHubError: The disk refused; the file that was there is intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with _cleared(Path(temporary), path):
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text as :func:`write_file` does."""
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors, contiguous and on the CPU, as :func:`write_file` does."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data = safetensors.torch.save(plain, metadata={"format": "pt"})
+    write_file(path, lambda file: file.write(data))
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None], *, marker: str) -> None:
+    """Write a whole folder or nothing of it.
+
+    Args:
+        folder: Where it shall be; an earlier one of the same kind is replaced at the end.
+        fill: Called with an empty temporary folder beside it.
+        marker: A file that each folder of this kind holds: a folder without it is never replaced.
+
+    Raises:
+        InvalidSetting: ``folder`` holds something else.
+        ResNetHubError: The disk refused; the folder that was there is intact.
+    """
+    folder = folder.absolute()
+    free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not free and not (folder / marker).is_file():
+        raise InvalidSetting(f"{folder}: is there and holds no {marker}; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _cleared(temporary, folder):
+        fill(temporary)
+        temporary.chmod(0o777 & ~_umask())
+        _sync_folder(temporary)
+        _exchange(temporary, folder)
+        _sync_folder(folder.parent)
+
+
+def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file, memory-mapped (copy-on-write), on the CPU.
+
+    Args:
+        path: The file.
+        sha256: Hex digest that the file must have; ``None`` checks its structure alone.
+
+    Raises:
+        CorruptFile: The file is missing, cut, of another format, or has another digest.
+    """
+    if not path.is_file():
+        raise CorruptFile(f"{path}: the weights file is missing")
+    try:
+        if sha256 is not None and (found := sha256_of(path)) != sha256:
+            raise CorruptFile(
+                f"{path}: damaged (SHA-256 {found[:12]}…, its card says {sha256[:12]}…); "
+                "fetch or export it again"
+            )
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CorruptFile(
+            f"{path}: not a whole safetensors file ({error}); fetch or export it again"
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _cleared(temporary: Path, target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResNetHubError(
+            f"{target}: could not be written ({error.strerror or error}); what was there is intact"
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _exchange(new: Path, target: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    old = target.with_name(f"{new.name}.old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
