@@ -1,21 +1,29 @@
 """From a picture to a net's input, as the weights expect it. Needs torch and PIL alone."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.architecture import Architecture
-from resnet_hub.errors import InvalidSetting, did_you_mean
+from resnet_hub.errors import BadData, InvalidSetting, did_you_mean
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Interpolation = Literal["bilinear", "bicubic"]
+
+_MOST_PIXELS = 2**28
+"""Of a resized image: a sliver of 1 × 60,000 pixels would otherwise grow to gigabytes."""
+
+_FLOAT32_LEAST, _FLOAT32_MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -46,17 +54,20 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        for name, value in (("size", self.size), ("resize", self.resize or 1)):
+        for name, value in (("size", self.size), ("resize", self.resize)):
+            if name == "resize" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 16384:
                 raise InvalidSetting(f"preprocess.{name}: {value!r} is not 1 to 16,384 pixels")
         if self.interpolation not in get_args(Interpolation):
             raise InvalidSetting(
                 f"preprocess.interpolation: {self.interpolation!r} is neither bilinear nor bicubic"
             )
-        numbers = (*self.mean, *self.std)
-        if not all(isinstance(x, int | float) and abs(x) < float("inf") for x in numbers):
-            raise InvalidSetting("preprocess.mean, preprocess.std: not all finite numbers")
-        if not self.std or min(self.std) <= 0:
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, tuple) or not all(map(_is_number, numbers)):
+                raise InvalidSetting(f"preprocess.{name}: not a tuple of finite numbers")
+        if not self.std or min(self.std) < _FLOAT32_LEAST:
             raise InvalidSetting("preprocess.std: needs one number above 0 a channel")
         if len(self.mean) not in (self.channels, self.channels * self.size**2):
             raise InvalidSetting(
@@ -81,25 +92,21 @@ class Preprocess:
         """Return the same for another number of channels: averaged for 1, repeated for more."""
         if channels == self.channels:
             return self
-        mean = torch.tensor(self.mean).view(self.channels, -1).mean(1).tolist()
+        pixels = len(self.mean) // self.channels
+        mean = [fmean(self.mean[i * pixels : (i + 1) * pixels]) for i in range(self.channels)]
         if channels == 1:
-            mean, std = [sum(mean) / len(mean)], [sum(self.std) / len(self.std)]
-        else:
-            mean = [mean[i % self.channels] for i in range(channels)]
-            std = [self.std[i % self.channels] for i in range(channels)]
-        return Preprocess(
-            size=self.size,
-            resize=self.resize,
-            interpolation=self.interpolation,
-            mean=tuple(mean),
-            std=tuple(std),
+            return replace(self, mean=(fmean(mean),), std=(fmean(self.std),))
+        sources = [i % self.channels for i in range(channels)]
+        return replace(
+            self, mean=tuple(mean[i] for i in sources), std=tuple(self.std[i] for i in sources)
         )
 
     def __call__(self, image: "Image.Image | Tensor") -> Tensor:
         """Turn one image into one input.
 
         Args:
-            image: PIL image of any mode, or uint8 tensor ``(C, H, W)``.
+            image: PIL image of any mode (16-bit grey is scaled, transparency dropped, of an
+                animation the current frame taken), or uint8 tensor ``(C, H, W)``.
 
         Returns:
             float32 ``(channels, size, size)``; add a batch axis before the net.
@@ -114,6 +121,7 @@ class Preprocess:
         Raises:
             InvalidSetting: A tensor that is not uint8 ``(C, H, W)``, or whose channels differ from
                 what the net takes.
+            BadData: An image without pixels, or too long and thin to be resized.
         """
         if isinstance(image, Tensor):
             if image.dtype != torch.uint8 or image.dim() not in (3, 4):
@@ -132,21 +140,39 @@ class Preprocess:
         return _crop_centre(pixels, self.size)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Scale uint8 ``(..., channels, size, size)`` to [0, 1], subtract mean, divide by std."""
-        scaled = pixels.to(torch.float32).div_(255)
-        mean = torch.tensor(self.mean, device=pixels.device)
-        per_pixel = len(self.mean) > self.channels
-        shape = (self.channels, self.size, self.size) if per_pixel else (self.channels, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(self.channels, 1, 1)
-        return scaled.sub_(mean.view(shape)).div_(std)
+        """Scale uint8 ``(..., channels, size, size)`` to [0, 1], subtract mean, divide by std.
+
+        Raises:
+            InvalidSetting: Pixels that are not uint8: scaled already, perhaps.
+        """
+        if pixels.dtype != torch.uint8:
+            raise InvalidSetting(f"preprocess: needs uint8 pixels, not {pixels.dtype}")
+        # Without waiting for the device, whose queue of work would otherwise run dry at each step.
+        mean, std = (
+            torch.from_numpy(numbers).to(pixels.device, non_blocking=True)
+            for numbers in self._constants
+        )
+        return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+    @cached_property
+    def _constants(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        side = self.size if len(self.mean) > self.channels else 1
+        mean = np.array(self.mean, np.float32).reshape(self.channels, side, side)
+        return mean, np.array(self.std, np.float32).reshape(self.channels, 1, 1)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if min(height, width) < 1:
+            raise BadData(f"preprocess: an image of {height}×{width} pixels is empty")
         if self.resize is None:
             return self.size, self.size
         # torchvision's rounding: the shorter side exactly, the longer one cut to whole pixels.
-        if height <= width:
-            return self.resize, int(self.resize * width / height)
-        return int(self.resize * height / width), self.resize
+        long = int(self.resize * max(height, width) / min(height, width))
+        if self.resize * long > _MOST_PIXELS:
+            raise BadData(
+                f"preprocess: an image of {height}×{width} pixels is too long and thin to bring "
+                f"its shorter side to {self.resize}"
+            )
+        return (self.resize, long) if height <= width else (long, self.resize)
 
     def _resize_picture(self, image: "Image.Image") -> Tensor:
         from PIL import Image
@@ -156,7 +182,7 @@ class Preprocess:
             raise InvalidSetting(
                 f"preprocess: no picture has {self.channels} channels; give a uint8 tensor"
             )
-        image = image if image.mode == mode else image.convert(mode)
+        image = _converted(image, mode)
         height, width = self._resized(image.height, image.width)
         if (image.height, image.width) != (height, width):
             image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
@@ -168,7 +194,14 @@ class Preprocess:
         if tuple(image.shape[-2:]) == size:
             return image
         batch = image if image.dim() == 4 else image[None]
-        batch = F.interpolate(batch, size, mode=self.interpolation, antialias=True)
+        if image.is_cpu:
+            batch = F.interpolate(batch, size, mode=self.interpolation, antialias=True)
+        else:
+            # Only the CPU resizes bytes. As it and PIL do, round after each of the two directions.
+            for target in ((image.shape[-2], size[1]), size):
+                numbers = batch.to(torch.float32)
+                numbers = F.interpolate(numbers, target, mode=self.interpolation, antialias=True)
+                batch = numbers.round_().clamp_(0, 255).to(torch.uint8)
         return batch if image.dim() == 4 else batch[0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,8 +219,30 @@ class Preprocess:
         for name in values:
             if name not in names:
                 raise InvalidSetting(f"preprocess: no field {name!r}{did_you_mean(name, names)}")
-        lists = {name: tuple(values[name]) for name in ("mean", "std") if name in values}
+        lists = {name: tuple(x) for name, x in values.items() if isinstance(x, list)}
         return cls(**{**values, **lists})
+
+
+def _is_number(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -_FLOAT32_MOST <= cast(float, value) <= _FLOAT32_MOST
+
+
+def _converted(image: "Image.Image", mode: str) -> "Image.Image":
+    """Return the image in this mode; 16-bit grey by its upper 8 bits, which PIL would clip."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise BadData("preprocess: an image of real numbers has no known scale; make it uint8")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.int32).clip(0, 65535) >> 8
+        image = Image.fromarray(grey.astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # by the palette's own transparency, of which PIL warns
+    try:
+        return image if image.mode == mode else image.convert(mode)
+    except ValueError as error:
+        raise BadData(f"preprocess: no way from an image of mode {image.mode} to {mode}") from error
 
 
 def _crop_centre(pixels: Tensor, size: int) -> Tensor:

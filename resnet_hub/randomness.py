@@ -6,6 +6,7 @@ CPU and GPU because it is integer arithmetic alone.
 """
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,14 +16,19 @@ from torch import Tensor
 
 def key_of(*parts: int | str) -> int:
     """Return a 63-bit key for these parts, the same on every machine and in every process."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    # Plain ints and strings: NumPy's and torch's print differently, and would give other keys.
+    plain = tuple(str(x) if isinstance(x, str) else operator.index(x) for x in parts)
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def permutation(count: int, *parts: int | str) -> Tensor:
-    """Return a shuffled ``arange(count)``, int64 ``(count,)``, that depends on ``parts`` alone."""
-    generator = torch.Generator().manual_seed(key_of("order", *parts))
-    return torch.randperm(count, generator=generator)
+    """Return a shuffled ``arange(count)``, int64 ``(count,)``, that depends on ``parts`` alone.
+
+    Sorted by hash rather than drawn by ``torch.randperm``, whose order is torch's to change and
+    whose generator keeps 32 bits of a seed.
+    """
+    return _mix(torch.arange(count) + _signed(key_of("order", *parts))).argsort(stable=True)
 
 
 def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
@@ -36,7 +42,10 @@ def uniform(keys: Tensor, stream: int) -> Tensor:
 
 
 def integers(keys: Tensor, stream: int, bound: int) -> Tensor:
-    """Return int64 in [0, ``bound``) of the shape of ``keys``, for bounds far below 2³¹."""
+    """Return int64 in [0, ``bound``) of the shape of ``keys``, for bounds far below 2³¹.
+
+    A ``stream`` is one draw: use another for another :func:`uniform` or :func:`integers`.
+    """
     return _shift(_draw(keys, stream), 33) % bound
 
 

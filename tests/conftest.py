@@ -10,9 +10,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot run."""
     without_data = pytest.mark.skip(reason="RESNET_HUB_DATA names no folder of real data")
     for item in items:
-        if "data" in item.keywords and not os.environ.get("RESNET_HUB_DATA"):
+        if item.get_closest_marker("data") and not os.environ.get("RESNET_HUB_DATA"):
             item.add_marker(without_data)
-        if "gpu" in item.keywords:
+        if item.get_closest_marker("gpu"):
             import torch
 
             if not torch.cuda.is_available():

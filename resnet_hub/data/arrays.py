@@ -1,54 +1,162 @@
 """Sets that fit in memory: uint8 arrays, gathered and augmented a whole batch at a time."""
 
+from dataclasses import replace
+from functools import cached_property
+from statistics import fmean
+from typing import ClassVar, cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_hub.data.batches import Batch, Selection
-from resnet_hub.data.module import DataModule
+from resnet_hub.data.batches import Batch, BatchedDataset, Selection
+from resnet_hub.data.module import DataModule, Split
+from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import integers, permutation, sample_keys
 
 _SHIFT_DOWN, _SHIFT_RIGHT, _FLIP = 0, 1, 2  # streams of a sample's draws
+_AUGMENTS = ("none", "pad_crop", "pad_crop_flip")
 
 
 class ArrayDataset:
     """Images and labels in memory.
 
     Args:
-        images: uint8 ``(N, C, H, W)``.
-        labels: int64 ``(N,)``.
+        images: uint8 ``(M, C, H, W)``.
+        labels: int64 ``(M,)``.
         seed: Key of the samples' draws.
+        rows: int64 ``(N,)``, which of the images make this split; ``None`` takes them all. Splits
+            of one array share it.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, seed: int) -> None:
-        self.images, self.labels, self.seed = images, labels, seed
+    def __init__(
+        self, images: Tensor, labels: Tensor, seed: int, rows: Tensor | None = None
+    ) -> None:
+        self.images, self.labels, self.seed, self.rows = images, labels, seed, rows
 
     def __len__(self) -> int:
-        return len(self.images)
+        """Return N."""
+        return len(self.images if self.rows is None else self.rows)
 
     def __getitem__(self, selection: Selection) -> Batch:
         """Gather the selected samples into one batch."""
         epoch, indices = selection
         keys = sample_keys(self.seed, epoch, indices)
-        return Batch(self.images[indices], self.labels[indices], indices, keys)
+        rows = indices if self.rows is None else self.rows[indices]
+        return Batch(self.images[rows], self.labels[rows], indices, keys)
+
+    def mean_image(self) -> tuple[float, ...]:
+        """Return the split's mean image: ``C·H·W`` numbers in [0, 1], rounded to 6 decimals."""
+        rows = torch.arange(len(self.images)) if self.rows is None else self.rows
+        total = torch.zeros(self.images.shape[1:], dtype=torch.int64)
+        for start in range(0, len(rows), 4096):  # a copy of them all would double the memory
+            total += self.images[rows[start : start + 4096]].sum(0, dtype=torch.int64)
+        mean = total.to(torch.float64).flatten() / (255 * len(rows))
+        return tuple(round(x, 6) for x in mean.tolist())
 
 
 class ArrayDataModule(DataModule):
-    """A data set held in memory; augmentation happens on the device, after the transfer."""
+    """A data set held in memory; augmentation happens on the device, after the transfer.
+
+    ``read`` fills ``splits`` with :class:`ArrayDataset`. Of the settings, ``workers`` is of no use
+    here (a batch is one index operation), and what concerns image files is ignored: ``scale``,
+    ``on_bad_image``, ``exif``.
+
+    Raises:
+        InvalidSetting: A setting that no set in memory can follow.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    """Class names."""
+
+    side: ClassVar[int]
+    """Height and width of the stored images, in pixels."""
+
+    mean: ClassVar[tuple[float, ...]]
+    std: ClassVar[tuple[float, ...]]
+    """Of the training images, one number a channel, pixels scaled to [0, 1]."""
+
+    def __init__(
+        self,
+        settings: DataSettings | None = None,
+        *,
+        seed: int = 0,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        super().__init__(settings, seed=seed, preprocess=preprocess)
+        self.labels = list(self.names)
+        self._check_settings()
+
+    def own_preprocess(self) -> Preprocess:
+        """Return mean and std a channel, or the mean image where ``per_pixel_mean`` asks for it.
+
+        The mean image is that of the training split, which is read for it. 1512.03385 §4.2
+        subtracts it and divides by nothing; here one std, the mean of the channels', divides all
+        of them, so that inputs have the usual scale: a constant factor, which the first BatchNorm
+        takes out again.
+        """
+        return self._own
 
     def prepare(self, batch: Batch, *, train: bool) -> Batch:
         """Normalise; in training also shift and flip, keyed by sample."""
-        images = self.preprocess.normalise(self.preprocess.crop(batch.images))
-        if train and self.augment in ("pad_crop", "pad_crop_flip"):
+        preprocess = self._training_preprocess if train else self.preprocess
+        images = preprocess.normalise(preprocess.crop(batch.images))
+        if train and self.augment != "none":
             flip = self.augment == "pad_crop_flip"
             images = shift_and_flip(images, batch.keys, pad=self.settings.pad, flip=flip)
-        elif train and self.augment != "none":
-            raise InvalidSetting(
-                f"data.augment: {self.augment} is for sets of image files; "
-                "here: none, pad_crop, pad_crop_flip"
-            )
         return batch._replace(images=images)
+
+    @cached_property
+    def _own(self) -> Preprocess:
+        settings, mean, std = self.settings, self.mean, self.std
+        if settings.per_pixel_mean:
+            mean = cast(ArrayDataset, self.split("train")).mean_image()
+            std = (round(fmean(std), 4),) * len(std)
+        return Preprocess(
+            size=settings.eval_size or self.side,
+            resize=settings.eval_resize,
+            interpolation=settings.interpolation,
+            mean=mean,
+            std=std,
+        )
+
+    @cached_property
+    def _training_preprocess(self) -> Preprocess:
+        own, size = self.preprocess, self.settings.size
+        return own if size in (None, own.size) else replace(own, size=size, resize=None)
+
+    def _check_settings(self) -> None:
+        settings, name = self.settings, type(self).__name__
+        if self.augment not in _AUGMENTS:
+            raise InvalidSetting(
+                f"data.augment: {self.augment} is for sets of image files; {name} takes "
+                f"{', '.join(_AUGMENTS)}"
+            )
+        if not 0 <= settings.pad <= self.side:
+            raise InvalidSetting(
+                f"data.pad: {settings.pad} is not 0 to {self.side}, the side of {name}'s images"
+            )
+        if settings.classes is not None:
+            raise InvalidSetting(f"data.classes: {name} has no class folders to choose from")
+        sides = {settings.size, settings.eval_size, settings.eval_resize} - {None, self.side}
+        if settings.per_pixel_mean and sides:
+            raise InvalidSetting(
+                f"data.per_pixel_mean: the mean image is {self.side} pixels wide; leave data.size, "
+                "data.eval_size and data.eval_resize out"
+            )
+
+    def _splits(
+        self, train: ArrayDataset, test: ArrayDataset, *, held_out: int, seed: int
+    ) -> dict[Split, BatchedDataset]:
+        """Return the splits, ``held_out`` training samples made into ``val`` where above 0."""
+        splits: dict[Split, BatchedDataset] = {"train": train, "test": test}
+        kept, held = hold_out(train.labels, held_out, seed)
+        if held_out:
+            splits["train"] = ArrayDataset(train.images, train.labels, self.seed, kept)
+            splits["val"] = ArrayDataset(train.images, train.labels, self.seed, held)
+        return splits
 
 
 def shift_and_flip(images: Tensor, keys: Tensor, *, pad: int, flip: bool) -> Tensor:
@@ -77,7 +185,12 @@ def shift_and_flip(images: Tensor, keys: Tensor, *, pad: int, flip: bool) -> Ten
 
 
 def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Choose ``count`` samples to hold out, in equal shares of every class as far as they divide.
+    """Choose ``count`` samples to hold out, the same share of every class as far as they divide.
+
+    Args:
+        labels: int64 ``(N,)``.
+        count: How many to hold out.
+        seed: Key of the choice.
 
     Returns:
         Sorted indices (kept, held out), int64.
@@ -87,13 +200,14 @@ def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """
     total = len(labels)
     if not 0 <= count < total:
-        raise InvalidSetting(f"data.held_out: {count:,} of {total:,} training images leave none")
+        raise InvalidSetting(f"data.held_out: {count:,} is not 0 to {total - 1:,} training images")
     order = permutation(total, seed, "hold out")
-    # Rank each sample within its class, then take the lowest ranks: equal shares, keyed choice.
+    # Where each sample stands in its shuffled class, from 0 to 1: the lowest are held out, so that
+    # a class gives in proportion to its size and a small one is not used up.
     shuffled = labels[order]
-    ranks = torch.empty(total, dtype=torch.int64)
+    places = torch.empty(total, dtype=torch.float64)
     for label in set(shuffled.tolist()):
-        places = (shuffled == label).nonzero().squeeze(1)
-        ranks[places] = torch.arange(len(places))
-    by_rank = order[torch.argsort(ranks, stable=True)]
-    return by_rank[count:].sort().values, by_rank[:count].sort().values
+        members = (shuffled == label).nonzero().squeeze(1)
+        places[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    chosen = order[torch.argsort(places, stable=True)]
+    return chosen[count:].sort().values, chosen[:count].sort().values

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, arange
 from torch.utils.data import Sampler
 
+from resnet_hub.errors import InvalidSetting
 from resnet_hub.randomness import permutation
 
 
@@ -49,7 +50,8 @@ class BatchSampler(Sampler[Selection]):
     In training, one global sequence is cut into steps of ``ranks × batch_size`` samples, each
     rank taking its part; the incomplete last step is left out (unless it is the only one). In
     evaluation every sample is seen exactly once: rank r takes samples r, r + ranks, ...; nothing
-    is repeated to even out the ranks.
+    is repeated to even out the ranks. A rank that gets none has one batch of no samples, because
+    Lightning would leave it out of the phase, and of the reduction of the scores with it.
 
     Args:
         count: Samples in the split.
@@ -57,15 +59,26 @@ class BatchSampler(Sampler[Selection]):
         seed: Key of the order; ``None`` keeps the samples in order (evaluation).
         rank: Which of the ranks this process is.
         ranks: Number of processes that share the samples.
+
+    Raises:
+        InvalidSetting: No batch can be made, or fewer training samples than ranks.
     """
 
     def __init__(
         self, count: int, batch_size: int, *, seed: int | None, rank: int = 0, ranks: int = 1
     ) -> None:
+        if batch_size < 1:
+            raise InvalidSetting(f"data.batch_size: {batch_size} is not at least 1")
+        if not 0 <= rank < ranks:
+            raise InvalidSetting(f"rank {rank} of {ranks}: ranks count from 0")
+        if seed is not None and count < ranks:
+            raise InvalidSetting(
+                f"the training split has {count} images for {ranks} processes; each needs one"
+            )
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
-        self._skip = 0
+        self.begin = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next; Lightning calls this."""
@@ -73,21 +86,23 @@ class BatchSampler(Sampler[Selection]):
 
     def resume_at(self, epoch: int, batches: int) -> None:
         """Begin the next pass at this epoch, ``batches`` batches in; later passes are whole."""
-        self.epoch, self._skip = epoch, batches
+        self.epoch, self.begin = epoch, batches
 
     def __len__(self) -> int:
+        """Return the batches of a whole pass."""
         if self.seed is None:
             mine = len(range(self.rank, self.count, self.ranks))
-            return -(-mine // self.batch_size)
+            return max(1, -(-mine // self.batch_size))
         return max(1, self.count // (self.batch_size * self.ranks))
 
     def __iter__(self) -> Iterator[Selection]:
-        epoch, (skip, self._skip) = self.epoch, (self._skip, 0)
+        """Yield one pass: whole, or what is left of it after :meth:`resume_at`."""
+        epoch, (begin, self.begin) = self.epoch, (self.begin, 0)
         if self.seed is None:
-            order, stride = arange(self.rank, self.count, self.ranks), self.batch_size
+            order, stride = arange(self.count)[self.rank :: self.ranks], self.batch_size
         else:
             order, stride = permutation(self.count, self.seed, epoch), self.batch_size * self.ranks
-        for number in range(skip, len(self)):
+        for number in range(begin, len(self)):
             step = order[number * stride : (number + 1) * stride]
             if self.seed is not None and self.ranks > 1:
                 step = step.tensor_split(self.ranks)[self.rank]

@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import Any, Literal, cast, final
+from typing import Literal, cast, final
 
 import lightning as L
-from torch.utils.data import DataLoader
 
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
+from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import Augment, DataSettings
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.preprocess import Preprocess
@@ -59,7 +59,6 @@ class DataModule(L.LightningDataModule, ABC):
         self.labels: list[str] = []
         self.splits: dict[Split, BatchedDataset] = {}
         self._given_preprocess = preprocess
-        self._resume: tuple[int, int] | None = None
 
     @abstractmethod
     def own_preprocess(self) -> Preprocess:
@@ -118,25 +117,26 @@ class DataModule(L.LightningDataModule, ABC):
         """Lightning's hook: :meth:`prepare` for the running phase."""
         return self.prepare(batch, train=self.trainer is not None and bool(self.trainer.training))
 
-    def resume_at(self, epoch: int, batches: int) -> None:
-        """Let the next training loader begin in this epoch, this many batches in."""
-        self._resume = (epoch, batches)
+    def train_batches(self) -> int:
+        """Return the batches an epoch that this rank trains on."""
+        return len(self._sampler("train", seed=self.seed))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> BatchLoader:
         """Return the loader of training batches in keyed order."""
-        sampler = self._sampler("train", seed=self.seed)
-        if self._resume:
-            sampler.resume_at(*self._resume)
-            self._resume = None
-        return self._loader("train", sampler)
+        return self._loader("train", seed=self.seed)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> BatchLoader:
         """Return the loader of the split that learning curves show; see :attr:`watched`."""
-        return self._loader(self.watched, self._sampler(self.watched, seed=None))
+        return self._loader(self.watched, seed=None)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> BatchLoader:
         """Return the loader of the split that scores are measured on; see :attr:`tested`."""
-        return self._loader(self.tested, self._sampler(self.tested, seed=None))
+        return self._loader(self.tested, seed=None)
+
+    @property
+    def described(self) -> str:
+        """What scores on this data are called."""
+        return type(self).__name__
 
     def split(self, name: Split) -> BatchedDataset:
         """Return one split.
@@ -156,17 +156,9 @@ class DataModule(L.LightningDataModule, ABC):
         count = len(self.split(split))
         return BatchSampler(count, self.settings.batch_size, seed=seed, rank=rank, ranks=ranks)
 
-    def _loader(self, split: Split, sampler: BatchSampler) -> DataLoader[Batch]:
-        # The sampler yields whole batches' selections, so the loader itself batches nothing.
-        loader: DataLoader[Batch] = DataLoader(
-            cast(Any, self.split(split)),
-            sampler=sampler,
-            batch_size=None,
-            num_workers=self.settings.workers,
-            collate_fn=cast(Any, _as_it_is),
-            persistent_workers=self.settings.workers > 0,
-        )
-        return loader
+    def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:
+        sampler = self._sampler(split, seed=seed)
+        return BatchLoader(self.split(split), sampler, workers=self.settings.workers)
 
 
 def open_data(
@@ -177,7 +169,3 @@ def open_data(
         raise InvalidSetting("data.batch_size must be at least 1, data.workers at least 0")
     kind = getattr(import_module(HOMES[settings.name]), settings.name)
     return cast(DataModule, kind(settings, seed=seed, preprocess=preprocess))
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch

@@ -90,7 +90,7 @@ class PostActBlock(Block):
         """See :meth:`Block.forward`."""
         y = self.residual(x)
         if keep is not None:
-            y = y * keep
+            y = (y * keep).to(y.dtype)  # autocast would leave it in float32
         if self.downsample is not None:
             y = y + self.downsample(x)
         return F.relu(y, inplace=True)
@@ -146,7 +146,7 @@ class Bottleneck(PostActBlock):
 
 
 class PreActBlock(Block):
-    """A v2 unit: ``residual(act(x)) + shortcut``, nothing after the addition (1603.05027 Eq. 5).
+    """A v2 unit: ``residual(act(x)) + shortcut``, nothing after the addition (1603.05027 Eq. 9).
 
     A projection takes the activated tensor; an identity, or zero padding, the raw one. The first
     unit of a ``shared`` entry has no activation of its own: its input is activated already.
@@ -160,7 +160,7 @@ class PreActBlock(Block):
         activated = x if self.bn1 is None else F.relu(self.bn1(x), inplace=True)
         y = self.residual(activated)
         if keep is not None:
-            y = y * keep
+            y = (y * keep).to(y.dtype)  # autocast would leave it in float32
         if self.downsample is not None:
             y = y + self.downsample(activated if self.projects else x)
         return y

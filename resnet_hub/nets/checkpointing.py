@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
@@ -40,7 +42,10 @@ def run_in_segments(
         ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), _still_statistics(part)
 
-        x = checkpoint(run, x, use_reentrant=False, context_fn=contexts)
+        if torch.compiler.is_compiling():  # its graph recomputes values, never buffers' updates
+            x = checkpoint(run, x, use_reentrant=False)
+        else:
+            x = checkpoint(run, x, use_reentrant=False, context_fn=contexts)
     return x
 
 
@@ -48,7 +53,7 @@ def run_in_segments(
 def _still_statistics(blocks: Sequence[nn.Module]) -> Iterator[None]:
     # Momentum 0 leaves the running statistics as they are while the same tensors are saved for the
     # backward pass as before; the step counter is lent out as a copy.
-    norms = [m for b in blocks for m in b.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for b in blocks for m in b.modules() if isinstance(m, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -18,11 +18,11 @@ from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import uniform
 from resnet_hub.weights.card import Card, Provenance
 from resnet_hub.weights.hub import read_model, write_model
-from resnet_hub.weights.match import HEAD, STEM, adapted_stem, matched
+from resnet_hub.weights.match import HEAD, STEM, adapted_stem, differs_along, matched
 
 logger = logging.getLogger("resnet_hub")
 
-_DROP_STREAM = 1000  # first stream of a sample's stochastic depth draws, one a unit
+_DROP_STREAM = 1000  # a sample's streams above this one decide stochastic depth, one a unit
 
 
 class ResNet(nn.Module):
@@ -37,7 +37,7 @@ class ResNet(nn.Module):
         preprocess: What its images go through; travels with the weights.
         labels: Class names, where known.
         stochastic_depth: Probability that the last unit's branch is left out of a training step;
-            earlier units' grow linearly from 0 (1603.09382 §3). Takes effect at once when set.
+            unit l of L is left out with l/L of it (1603.09382 §3). Takes effect at once when set.
         checkpoint_blocks: Units a segment whose activations are recomputed in the backward pass
             instead of kept; 0 keeps all. Takes effect at once when set.
 
@@ -132,8 +132,8 @@ class ResNet(nn.Module):
 
     @checkpoint_blocks.setter
     def checkpoint_blocks(self, count: int) -> None:
-        if count < 0:
-            raise InvalidSetting(f"checkpoint_blocks: {count!r} is below 0")
+        if not isinstance(count, int) or count < 0:
+            raise InvalidSetting(f"checkpoint_blocks: {count!r} is no whole number from 0")
         self._checkpoint_blocks = count
 
     def forward(self, x: Tensor, sample_keys: Tensor | None = None) -> Tensor:
@@ -188,9 +188,17 @@ class ResNet(nn.Module):
             The card as written.
 
         Raises:
-            InvalidSetting: ``folder`` holds something that is no model folder.
+            InvalidSetting: ``folder`` holds something that is no model folder, or layers were
+                replaced by others than the architecture has.
             ResNetHubError: The disk refused.
         """
+        with torch.device("meta"):
+            own = ResNet(self.architecture)
+        if changed := sorted({name for name, _ in _shapes(self) ^ _shapes(own)}):
+            raise InvalidSetting(
+                f"{folder}: not written, {', '.join(changed[:8])} are not the architecture's; "
+                "build the net with classes= or in_channels= instead of replacing layers"
+            )
         card = Card(
             architecture=self.architecture,
             preprocess=self.preprocess,
@@ -225,25 +233,26 @@ class ResNet(nn.Module):
             net = cls(card.architecture, classes=classes, in_channels=in_channels)
         net.preprocess = card.preprocess.with_channels(net.architecture.in_channels)
         net.labels = card.labels
-        if net.architecture.in_channels != card.architecture.in_channels and STEM in tensors:
-            tensors[STEM] = adapted_stem(tensors[STEM], net.architecture.in_channels)
+        expected = net.state_dict()
+        if in_channels is not None and differs_along(1, tensors.get(STEM), expected[STEM]):
             logger.warning(
                 "%s: first convolution adapted from %d to %d image channels",
                 path,
-                card.architecture.in_channels,
-                net.architecture.in_channels,
+                tensors[STEM].shape[1],
+                in_channels,
             )
-        if net.architecture.classes != card.architecture.classes:
-            head = nn.Linear(net.architecture.features, net.architecture.classes)
-            tensors.update(zip(HEAD, (head.weight.data, head.bias.data), strict=True))
-            net.labels = None
+            tensors[STEM] = adapted_stem(tensors[STEM], in_channels)
+        if classes is not None and differs_along(0, tensors.get(HEAD[0]), expected[HEAD[0]]):
             logger.warning(
                 "%s: fresh head for %d classes (the file has %d)",
                 path,
-                net.architecture.classes,
-                card.architecture.classes,
+                classes,
+                len(tensors[HEAD[0]]),
             )
-        net.load_state_dict(matched(tensors, net.state_dict(), str(path)), assign=True)
+            head = nn.Linear(net.architecture.features, classes)
+            tensors.update(zip(HEAD, (head.weight.data, head.bias.data), strict=True))
+            net.labels = None
+        net.load_state_dict(matched(tensors, expected, str(path)), assign=True)
         return net.eval()
 
     def _stem(self, x: Tensor) -> Tensor:
@@ -266,16 +275,16 @@ class ResNet(nn.Module):
         if not self.training or self.stochastic_depth == 0:
             return [[None] * depth for depth in depths]
         if keys is None:
-            keys = torch.randint(1 << 62, (len(x),), device=x.device)
+            keys = torch.randint(1 << 62, (x.shape[0],), device=x.device)
         factors: list[list[Tensor | None]] = []
-        unit, last = 0, max(sum(depths) - 1, 1)
+        unit, last = 0, sum(depths)
         for depth in depths:
             factors.append([])
             for _ in range(depth):
+                unit += 1
                 rate = self.stochastic_depth * unit / last
                 kept = uniform(keys, _DROP_STREAM + unit) >= rate
                 factors[-1].append((kept.to(x.dtype) / (1 - rate)).view(-1, 1, 1, 1))
-                unit += 1
         return factors
 
     def _initialise(self, zero_init_residual: bool) -> None:
@@ -285,3 +294,7 @@ class ResNet(nn.Module):
         if zero_init_residual:
             for block in self.blocks:
                 nn.init.zeros_(block.last.weight)
+
+
+def _shapes(net: nn.Module) -> set[tuple[str, torch.Size]]:
+    return {(name, tensor.shape) for name, tensor in net.state_dict().items()}

@@ -34,6 +34,13 @@ class Score:
     top5: float
     n: int
 
+    def __post_init__(self) -> None:
+        fractions = (self.top1, self.top5)
+        if not all(isinstance(x, int | float) and 0 <= x <= 1 for x in fractions):
+            raise InvalidSetting(f"score: {fractions!r} are not two fractions of 1")
+        if not isinstance(self.data, str) or not isinstance(self.n, int) or self.n < 1:
+            raise InvalidSetting(f"score: {self.n!r} images of {self.data!r} cannot be")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
@@ -90,7 +97,11 @@ class Card:
         return name_of(self.architecture) or f"a {self.architecture.layers}-layer net"
 
     def to_json(self) -> str:
-        """Return the text of ``config.json``."""
+        """Return the text of ``config.json``.
+
+        Raises:
+            InvalidSetting: It would be longer than a card may be, or holds what is not JSON.
+        """
         content = {
             "format": FORMAT,
             "name": self.name,
@@ -99,7 +110,17 @@ class Card:
             "labels": self.labels,
             "provenance": asdict(self.provenance),
         }
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        try:
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            length = len(text.encode())
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting(f"{CARD_NAME}: cannot hold this ({error})") from error
+        if length > MOST_BYTES:
+            raise InvalidSetting(
+                f"{CARD_NAME}: {length:,} bytes are over {MOST_BYTES:,}; "
+                "keep the recipe and the labels short, and a per-pixel mean to small images"
+            )
+        return text
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Card":
@@ -115,8 +136,17 @@ class Card:
         try:
             content = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
             return cls._from_content(content)
-        except (InvalidSetting, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            InvalidSetting,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            reason = " ".join(reason.split())  # the file's own words may be long and of many lines
+            reason = reason if len(reason) <= 300 else f"{reason[:300]}…"
             raise CorruptFile(f"{where}: not a card of this package ({reason})") from error
 
     @classmethod
@@ -129,10 +159,14 @@ class Card:
         if (count := parameters(architecture)) > MOST_PARAMETERS:
             raise InvalidSetting(f"architecture: {count:,} parameters are over {MOST_PARAMETERS:,}")
         labels = content["labels"]
+        if labels is not None and not (
+            isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+        ):
+            raise InvalidSetting("labels: not a list of names")
         return cls(
             architecture=architecture,
             preprocess=Preprocess.from_dict(content["preprocess"]),
-            labels=None if labels is None else tuple(str(label) for label in labels),
+            labels=None if labels is None else tuple(labels),
             provenance=_provenance(content["provenance"]),
         )
 
@@ -199,10 +233,13 @@ def write_readme(card: Card, uses: str) -> str:
 
 
 def _provenance(content: Mapping[str, Any]) -> Provenance:
+    kinds: dict[str, type] = {"recipe": dict, "seed": int, "epochs": int, "scores": list}
     names = {field.name for field in fields(Provenance)}
-    for name in content:
+    for name, value in content.items():
         if name not in names:
             raise InvalidSetting(f"provenance: no field {name!r}{did_you_mean(name, names)}")
+        if value is not None and not isinstance(value, kinds.get(name, str)):
+            raise InvalidSetting(f"provenance.{name}: {value!r} is of another kind")
     scores = tuple(Score(**score) for score in content.get("scores", ()))
     provenance = Provenance(**{**content, "scores": scores})
     digest = provenance.sha256

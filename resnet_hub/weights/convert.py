@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path}: refused, it is damaged or holds more than tensors and plain values, "
             "and code in a checkpoint is never run"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # damaged bytes can raise anything inside the reader
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptFile(f"{path}: not a checkpoint that torch can read ({reason})") from error
     tensors = _state_of(content)
@@ -132,7 +132,9 @@ def _state_of(content: Any) -> dict[str, Tensor]:
         places += [content.get("state_dict"), content.get("model")]
     for place in places:
         if isinstance(place, Mapping):
-            tensors = {n: t for n, t in place.items() if isinstance(t, Tensor)}
+            tensors = {
+                n: t for n, t in place.items() if isinstance(n, str) and isinstance(t, Tensor)
+            }
             if tensors and len(tensors) == len(place):
                 return tensors
     return {}

@@ -1,5 +1,6 @@
 """From a name to a model folder, and model folders read and written whole."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +35,11 @@ def resolve(source: str | Path) -> Path:
         DataMissing: A path without a folder, or a net without published weights.
         UnknownName: Neither a folder nor a net's name.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
+    with suppress(OSError, RuntimeError):  # too long for a path, or of a user that is not here
+        if (path := Path(source).expanduser()).is_dir():
+            return path
     if isinstance(source, Path) or source.startswith((".", "/", "~")):
-        raise DataMissing(f"{source}: no such folder; a model folder holds {CARD_NAME}")
+        raise DataMissing(f"{str(source)!r}: no such folder; a model folder holds {CARD_NAME}")
     if source in ARCHITECTURES:
         raise DataMissing(
             f"{source}: no published weights are known to this version; "
@@ -76,7 +77,7 @@ def write_model(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Card:
         The card as written.
 
     Raises:
-        InvalidSetting: ``folder`` holds something that is no model folder.
+        InvalidSetting: ``folder`` holds something that is no model folder, or the card is too long.
         ResNetHubError: The disk refused.
     """
     written = card
@@ -89,5 +90,5 @@ def write_model(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Card:
         write_text(temporary / CARD_NAME, written.to_json())
         write_text(temporary / README_NAME, write_readme(written, str(folder)))
 
-    write_folder(folder, fill, marker=CARD_NAME)
+    write_folder(folder, fill, names=(WEIGHTS_NAME, CARD_NAME, README_NAME))
     return written

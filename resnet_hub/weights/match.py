@@ -17,8 +17,9 @@ def matched(
 ) -> dict[str, Tensor]:
     """Return ``tensors`` in the order, dtype and layout that a net expects.
 
-    Floating tensors of another precision are cast; a missing BatchNorm step counter (old
-    checkpoints have none) begins at 0.
+    Floating tensors of another precision are cast, and floating BatchNorm step counters (a
+    checkpoint may have been halved whole); a missing counter (old checkpoints have none) begins
+    at 0.
 
     Args:
         tensors: By name, from a file.
@@ -26,27 +27,45 @@ def matched(
         where: The file, for messages.
 
     Raises:
-        WeightsMismatch: A tensor is missing, unexpected or of another shape.
+        WeightsMismatch: A tensor is missing, unexpected, of another shape, or holds no plain
+            floating numbers.
     """
     names = list(expected)
     missing = [n for n in names if n not in tensors and not n.endswith("num_batches_tracked")]
     unexpected = [n for n in tensors if n not in expected]
     shapes = [n for n in names if n in tensors and tensors[n].shape != expected[n].shape]
-    if not missing and not unexpected and set(shapes) and set(shapes) <= set(HEAD):
-        found, asked = tensors[HEAD[0]].shape[0], expected[HEAD[0]].shape[0]
-        if tensors[HEAD[0]].shape[1:] == expected[HEAD[0]].shape[1:]:
+    kinds = [n for n in names if n in tensors and not _castable(tensors[n], expected[n])]
+    if not missing and not unexpected and not kinds and shapes == list(HEAD):
+        weight, bias = (tensors[name] for name in HEAD)
+        if differs_along(0, weight, expected[HEAD[0]]) and bias.shape == weight.shape[:1]:
+            asked = len(expected[HEAD[0]])
             raise WeightsMismatch(
-                f"{where}: {found} classes in the file, {asked} asked; "
+                f"{where}: {len(weight)} classes in the file, {asked} asked; "
                 f"pass classes={asked} for a fresh head"
             )
-    if missing or unexpected or shapes:
+    if missing or unexpected or shapes or kinds:
         differing = [
             f"{n} {tuple(tensors[n].shape)} for {tuple(expected[n].shape)}" for n in shapes
         ]
-        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
-        differences = "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds if names)
+        foreign = [f"{n} {tensors[n].dtype}" for n in kinds]
+        problems = {
+            "missing": missing,
+            "unexpected": unexpected,
+            "of another shape": differing,
+            "no plain floating numbers": foreign,
+        }
+        differences = "; ".join(
+            f"{kind}: {_some(names)}" for kind, names in problems.items() if names
+        )
         raise WeightsMismatch(f"{where}: does not fit the net ({differences})")
     return {name: _like(tensors.get(name), expected[name]) for name in names}
+
+
+def differs_along(axis: int, tensor: Tensor | None, expected: Tensor) -> bool:
+    """Tell whether a tensor is there, not empty, and of another length along this axis alone."""
+    if tensor is None or not tensor.numel() or tensor.dim() != expected.dim():
+        return False
+    return [i for i in range(tensor.dim()) if tensor.shape[i] != expected.shape[i]] == [axis]
 
 
 def adapted_stem(weight: Tensor, channels: int) -> Tensor:
@@ -58,12 +77,21 @@ def adapted_stem(weight: Tensor, channels: int) -> Tensor:
     Args:
         weight: ``(out, in, k, k)``.
         channels: Wanted ``in``.
+
+    Returns:
+        float32 ``(out, channels, k, k)``.
     """
+    weight = weight.float()  # half precision would lose in the sum
     total, old = weight.sum(1, keepdim=True), weight.shape[1]
     if channels == 1:
         return total
     repeated = weight[:, torch.arange(channels) % old] * (old / channels)
     return repeated + (total - repeated.sum(1, keepdim=True)) / channels
+
+
+def _castable(tensor: Tensor, expected: Tensor) -> bool:
+    plain = tensor.layout == torch.strided and not tensor.is_meta
+    return plain and (tensor.is_floating_point() or tensor.dtype == expected.dtype)
 
 
 def _like(tensor: Tensor | None, expected: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -28,15 +28,19 @@ def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         ResNetHubError: The disk refused; the file that was there is intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with _cleared(Path(temporary), path):
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+    with _refusal_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                write(file)
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
 
 
@@ -52,29 +56,39 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_file(path, lambda file: file.write(data))
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None], *, marker: str) -> None:
+def write_folder(folder: Path, fill: Callable[[Path], None], *, names: Collection[str]) -> None:
     """Write a whole folder or nothing of it.
 
     Args:
         folder: Where it shall be; an earlier one of the same kind is replaced at the end.
         fill: Called with an empty temporary folder beside it.
-        marker: A file that each folder of this kind holds: a folder without it is never replaced.
+        names: What a folder of this kind holds. One that lacks a part, or holds anything more, may
+            be someone's work and is never replaced.
 
     Raises:
         InvalidSetting: ``folder`` holds something else.
         ResNetHubError: The disk refused; the folder that was there is intact.
     """
-    folder = folder.absolute()
-    free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not free and not (folder / marker).is_file():
-        raise InvalidSetting(f"{folder}: is there and holds no {marker}; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    with _cleared(temporary, folder):
-        fill(temporary)
-        temporary.chmod(0o777 & ~_umask())
-        _sync_folder(temporary)
-        _exchange(temporary, folder)
+    with _refusal_named(folder):
+        folder = folder.resolve()  # a link stays, and what it leads to is replaced
+        if folder.exists() and not folder.is_dir():
+            raise InvalidSetting(f"{folder}: is a file; choose another folder")
+        found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        if found and found != set(names):
+            differing = ", ".join(sorted(found ^ set(names))[:3])
+            raise InvalidSetting(
+                f"{folder}: holds other things than what would replace it ({differing}); "
+                "choose another folder"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            fill(temporary)
+            temporary.chmod(0o777 & ~_umask())
+            _sync_folder(temporary)
+            _exchange(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync_folder(folder.parent)
 
 
@@ -113,18 +127,13 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def _cleared(temporary: Path, target: Path) -> Iterator[None]:
+def _refusal_named(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ResNetHubError(
             f"{target}: could not be written ({error.strerror or error}); what was there is intact"
         ) from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
 
 
 def _exchange(new: Path, target: Path) -> None:
@@ -138,7 +147,7 @@ def _exchange(new: Path, target: Path) -> None:
     except OSError:
         old.rename(target)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,76 @@
+"""``resnet-hub``: the command table and what every command shares."""
+
+import sys
+import traceback
+from importlib import import_module
+
+from resnet_hub import __version__
+from resnet_hub.errors import ResNetHubError, UnknownName, did_you_mean
+
+# command: (module, one line); the module's function of the command's name takes its arguments.
+COMMANDS = {
+    "fit": ("resnet_hub.cli.fit", "train by a recipe; test and export at the end"),
+    "test": ("resnet_hub.cli.test", "score a model folder or a run on a data set"),
+    "predict": ("resnet_hub.cli.models", "name what pictures show"),
+    "list": ("resnet_hub.cli.nets", "every net: parameters, multiply-adds, published error"),
+    "info": ("resnet_hub.cli.nets", "one net or model folder in detail"),
+    "export": ("resnet_hub.cli.models", "turn a run or its checkpoint into a model folder"),
+    "convert": ("resnet_hub.cli.models", "turn another project's checkpoint into a model folder"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return the exit code.
+
+    Args:
+        argv: Arguments without the program's name; by default the process's.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _run(arguments)
+    except ResNetHubError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"resnet-hub: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"resnet-hub {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS) or "; `resnet-hub --help` shows them"
+        raise UnknownName(f"no command is called {name!r}{hint}")
+    module, _ = COMMANDS[name]
+    code: int = getattr(import_module(module), f"{name}_command")(arguments[1:])
+    return code
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: resnet-hub COMMAND ...",
+            "",
+            *lines,
+            "",
+            "`resnet-hub COMMAND --help` explains one; --debug shows an error's traceback.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What commands print, and what the libraries below them do not."""
+
+import logging
+import sys
+import warnings
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+from resnet_hub.learning.fit import Result
+
+_NOISE = (
+    "does not have many workers",  # sets held in memory need none
+    "Checkpoint directory .* exists and is not empty",
+    "Found .* module.s. in eval mode",  # the moving average, which never trains
+    "is smaller than the logging interval",
+    "Starting from v1.9.0, `tensorboardX`",
+)
+
+
+def quiet() -> None:
+    """Silence Lightning's advertisements and the warnings that do not concern these runs."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for pattern in _NOISE:
+        warnings.filterwarnings("ignore", message=f".*{pattern}")
+
+
+def shows_bar() -> bool:
+    """Whether a person watches: a terminal gets a progress bar, anything else plain lines."""
+    return sys.stdout.isatty()
+
+
+@rank_zero_only
+def say(line: str) -> None:
+    """Print one line, now."""
+    print(line, flush=True)
+
+
+@rank_zero_only
+def finish(result: Result) -> None:
+    """Print a finished run's summary table and how to use its model."""
+    card, run = result.card, result.run
+    (score,) = card.provenance.scores
+    table = Table(title=f"{card.name}, {result.epochs} epochs", show_header=False)
+    for name, value in (
+        ("exported", f"epoch {card.provenance.epochs}"),
+        ("measured on", f"{score.data}, n = {score.n:,}"),
+        ("top-1", f"{score.top1:.2%}"),
+        ("top-5", f"{score.top5:.2%}"),
+        ("curves", str(run.curves)),
+        ("model", str(run.model)),
+    ):
+        table.add_row(name, value)
+    # A fixed width where nobody watches keeps a log's lines whole.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"use it: resnet-hub predict {run.model} IMAGE...", flush=True)

@@ -1,0 +1,114 @@
+"""``resnet-hub list`` and ``info``: the architecture table, and model folders. No torch."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row
+from resnet_hub.cli.arguments import Arguments
+from resnet_hub.counting import multiply_adds, natural_size, parameters
+
+
+def list_command(arguments: list[str]) -> int:
+    """Run ``resnet-hub list``."""
+    parser = Arguments("list", "Every net of the table. Errors are the sources', not ours.")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead")
+    chosen = parser.parse_args(arguments)
+    rows = [_described(name) for name in ARCHITECTURES]
+    if chosen.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = Table()
+    for title, justify in (
+        ("net", "left"),
+        ("parameters", "right"),
+        ("multiply-adds", "right"),
+        ("pixels", "right"),
+        ("error", "right"),
+        ("measured on", "left"),
+        ("source", "left"),
+    ):
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(
+            row["net"],
+            f"{row['parameters']:,}",
+            f"{row['multiply_adds'] / 1e6:,.1f} M",
+            str(row["pixels"]),
+            "" if row["error"] is None else f"{row['error']:.2f} %",
+            row["measure"],
+            row["source"],
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return 0
+
+
+def info_command(arguments: list[str]) -> int:
+    """Run ``resnet-hub info``."""
+    parser = Arguments("info", "One net of the table, or a model folder's card.")
+    parser.add_argument("source", help="a net's name or a model folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    chosen = parser.parse_args(arguments)
+    facts = _described(chosen.source) if chosen.source in ARCHITECTURES else _card(chosen.source)
+    if chosen.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, _shown(value))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return 0
+
+
+def _described(name: str) -> dict[str, Any]:
+    row = find_row(name)
+    published = {"error": row.error, "measure": row.measure, "source": row.source}
+    return {"net": name, **_counts(row.architecture), **published}
+
+
+def _counts(net: Architecture) -> dict[str, Any]:
+    return {
+        "parameters": parameters(net),
+        "multiply_adds": multiply_adds(net),
+        "pixels": natural_size(net),
+        "layers": net.layers,
+        "classes": net.classes,
+    }
+
+
+def _card(source: str) -> dict[str, Any]:
+    from resnet_hub.weights.card import read_card
+    from resnet_hub.weights.hub import resolve
+
+    card = read_card(resolve(source))
+    origin = card.provenance
+    return {
+        "net": card.name,
+        **_counts(card.architecture),
+        "labels": list(card.labels) if card.labels else None,
+        "preprocess": card.preprocess.to_dict(),
+        "scores": [vars(score) for score in origin.scores],
+        "source": origin.source,
+        "commit": origin.commit,
+        "seed": origin.seed,
+        "epochs": origin.epochs,
+        "parent": origin.parent,
+        "licence": origin.licence,
+        "sha256": origin.sha256,
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        more = len(value) - 10
+        return ", ".join(_shown(item) for item in value[:10]) + (
+            f", … {more} more" if more > 0 else ""
+        )
+    if isinstance(value, bool) or value is None:
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

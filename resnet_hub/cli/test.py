@@ -1,0 +1,66 @@
+"""``resnet-hub test``: score a model folder or a run."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from resnet_hub.cli.layers import Layer, read_flags
+from resnet_hub.cli.recipes import check, read_recipe
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.settings import Recipe
+
+HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.root DIR] [--json] [--trainer.KEY X]
+
+Scores a model folder, or a run's exported model, on a data set's test split: top-1, top-5, n.
+A run is scored on the data of its own recipe unless --data names another.
+
+  resnet-hub test runs/cifar10_resnet20/1
+  resnet-hub test ./model --data Cifar10 --data.root ~/data --json
+  resnet-hub test ./model --data Cifar10 --trainer.devices 2 --trainer.strategy ddp
+"""
+
+
+def test_command(arguments: list[str]) -> int:
+    """Run ``resnet-hub test``."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return 0
+    as_json = "--json" in arguments
+    flags, names = read_flags([a for a in arguments if a != "--json"])
+    if len(names) != 1:
+        raise InvalidSetting("test: needs one model folder or run (see `resnet-hub test --help`)")
+    for section in flags.values:
+        if section not in ("data", "trainer"):
+            raise InvalidSetting(f"--{section}: test takes --data…, --trainer… and --json")
+    recipe, model = _recipe(Path(names[0]).expanduser(), names[0], flags)
+    return _score(recipe, model, as_json)
+
+
+def _recipe(folder: Path, name: str, flags: Layer) -> tuple[Recipe, str | Path]:
+    """Return what to score on, and the model folder (a run's own, where a run was named)."""
+    if (folder / "recipe.yaml").is_file():
+        recipe = read_recipe([str(folder / "recipe.yaml")], flags)
+        own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
+        return replace(recipe, trainer=own), folder / "model"
+    if "data" not in flags.values:
+        raise InvalidSetting("test: a model folder needs --data NAME and its --data.root DIR")
+    return check(flags), name
+
+
+def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
+    from resnet_hub.cli.console import quiet, say
+    from resnet_hub.data.module import open_data
+    from resnet_hub.evaluation.scoring import score
+    from resnet_hub.nets.resnet import ResNet
+
+    quiet()
+    net = ResNet.from_pretrained(model)
+    data = open_data(recipe.data, seed=recipe.seed, preprocess=net.preprocess)
+    data.prepare_data()
+    data.open()
+    result = score(net, data, trainer=recipe.trainer)
+    if as_json:
+        say(json.dumps(asdict(result)))
+    else:
+        say(f"{result.data}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, n = {result.n:,}")
+    return 0

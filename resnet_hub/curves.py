@@ -1,0 +1,66 @@
+"""Learning curves drawn from a run's metrics.csv."""
+
+import csv
+from io import BytesIO
+from pathlib import Path
+
+from resnet_hub.weights.store import write_file
+
+Points = tuple[list[float], list[float]]
+
+_TRAIN, _WATCHED, _LIVE = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colour-blind-safe set
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read a metrics.csv: one mapping a row, empty cells left out."""
+    with path.open(newline="") as file:
+        return [
+            {name: float(cell) for name, cell in row.items() if cell}
+            for row in csv.DictReader(file)
+        ]
+
+
+def series(rows: list[dict[str, float]], name: str) -> Points:
+    """Return the epochs (1 is the first) and values of one column, last value an epoch."""
+    values = {int(row["epoch"]) + 1: row[name] for row in rows if name in row}
+    return [float(epoch) for epoch in values], list(values.values())
+
+
+def draw_curves(metrics: Path, picture: Path) -> None:
+    """Draw error and loss over the epochs, training against the watched split, as PNG.
+
+    Args:
+        metrics: A run's metrics.csv.
+        picture: Written whole or not at all.
+    """
+    # The object interface leaves matplotlib's global state and any window system alone.
+    from matplotlib.figure import Figure
+
+    rows = read_metrics(metrics)
+    split = next((s for s in ("val", "test") if any(f"{s}/loss" in row for row in rows)), "val")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    error, loss = figure.subplots(1, 2)
+    for name, colour, label in (
+        ("train/top1", _TRAIN, "training"),
+        (f"{split}/top1", _WATCHED, "validation" if split == "val" else "test"),
+        (f"{split}/live_top1", _LIVE, "without averaging"),
+    ):
+        epochs, values = series(rows, name)
+        if epochs:
+            error.plot(epochs, [100 * (1 - v) for v in values], color=colour, label=label)
+    for name, colour, label in (
+        ("train/epoch_loss", _TRAIN, "training"),
+        (f"{split}/loss", _WATCHED, "validation" if split == "val" else "test"),
+    ):
+        epochs, values = series(rows, name)
+        if epochs:
+            loss.plot(epochs, values, color=colour, label=label)
+    for axes, title in ((error, "top-1 error (%)"), (loss, "loss")):
+        axes.set(xlabel="epoch", title=title)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    stream = BytesIO()
+    figure.savefig(stream, format="png")
+    write_file(picture, lambda file: file.write(stream.getvalue()))

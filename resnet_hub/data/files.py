@@ -1,0 +1,156 @@
+"""Sets of image files: decoded, cropped and stacked to uint8 batches, in the worker processes.
+
+Apart from the data module, so that workers which do not share memory import no Lightning.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as transforms
+
+from resnet_hub.data.batches import Batch, Selection
+from resnet_hub.data.images import Exif, Mode, read_image
+from resnet_hub.errors import BadData, InvalidSetting
+from resnet_hub.preprocess import Interpolation
+from resnet_hub.randomness import keyed_generator, sample_keys
+
+Transform = Callable[[Image.Image], Tensor]
+"""A picture to uint8 ``(C, size, size)``; random draws come from torch's default generator."""
+
+_MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
+
+
+class ImageFiles:
+    """Image files with labels, read a whole batch at a time.
+
+    The draws of a transform are keyed by (seed, epoch, sample): workers, ranks and restarts change
+    nothing.
+
+    Attributes:
+        labels: int64 ``(M,)``.
+
+    Args:
+        samples: Path and label of every image.
+        transform: Crops a picture to the net's size.
+        classes: Number of classes, which bounds the labels.
+        channels: 1 reads pictures as grey, 3 as RGB.
+        size: Side of the transform's result, in pixels.
+        seed: Key of the transform's draws.
+        exif: See :func:`~resnet_hub.data.images.read_image`.
+        on_bad_image: ``raise`` names the file and stops; ``skip`` leaves it out of its batch and
+            counts it in ``Batch.skipped``.
+
+    Raises:
+        BadData: A label out of range; its image is named.
+        InvalidSetting: Neither 1 nor 3 channels.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[tuple[str, int]],
+        transform: Transform,
+        *,
+        classes: int,
+        channels: int = 3,
+        size: int = 224,
+        seed: int = 0,
+        exif: Exif = "ignore",
+        on_bad_image: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        for path, label in samples:
+            if not 0 <= label < classes:
+                raise BadData(f"{path}: label {label} is not 0 to {classes - 1}")
+        if channels not in _MODES:
+            raise InvalidSetting(f"pictures have 1 or 3 channels; the net takes {channels}")
+        # One array of bytes: forked workers share its memory, where the reference counts of a
+        # million strings would make each worker copy them.
+        self._paths = np.array([os.fsencode(path) for path, _ in samples], dtype=np.bytes_)
+        self.labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
+        self.transform = transform
+        self.shape = (channels, size, size)
+        self.seed, self.exif, self.on_bad_image = seed, exif, on_bad_image
+
+    def __len__(self) -> int:
+        """Return M, the number of images."""
+        return len(self.labels)
+
+    def path(self, index: int) -> str:
+        """Return the file of one sample."""
+        return os.fsdecode(bytes(self._paths[index]))
+
+    def __getitem__(self, selection: Selection) -> Batch:
+        """Read the selected images into one batch, uint8 ``(N, C, size, size)``.
+
+        Raises:
+            BadData: An image that cannot be read, under ``raise``; or, under ``skip``, none of the
+                batch that can.
+        """
+        epoch, indices = selection
+        keys = sample_keys(self.seed, epoch, indices)
+        images: list[Tensor] = []
+        kept: list[int] = []
+        for place, (index, key) in enumerate(zip(indices.tolist(), keys.tolist(), strict=True)):
+            try:
+                images.append(self._read(index, key))
+                kept.append(place)
+            except BadData as error:
+                if self.on_bad_image == "raise":
+                    raise
+                if place == len(indices) - 1 and not images:
+                    raise BadData(f"no image of a whole batch could be read; {error}") from error
+        skipped = len(indices) - len(kept)
+        if skipped:
+            indices, keys = indices[kept], keys[kept]
+        stacked = torch.stack(images) if images else torch.empty(0, *self.shape, dtype=torch.uint8)
+        return Batch(stacked, self.labels[indices], indices, keys, skipped)
+
+    def _read(self, index: int, key: int) -> Tensor:
+        picture = read_image(self.path(index), mode=_MODES[self.shape[0]], exif=self.exif)
+        with keyed_generator(key):
+            return self.transform(picture)
+
+
+def resized_crop_flip(size: int, *, interpolation: Interpolation) -> Transform:
+    """Return a crop of random area (8% to all) and aspect (3:4 to 4:3), resized; half mirrored.
+
+    1409.4842 §6, as torchvision's ``RandomResizedCrop`` has it.
+    """
+    crop = v2.RandomResizedCrop(size, interpolation=InterpolationMode[interpolation.upper()])
+    return _pipeline([crop, v2.RandomHorizontalFlip()])
+
+
+def scale_crop_flip(
+    size: int, *, scale: tuple[int, int], interpolation: Interpolation
+) -> Transform:
+    """Return a random crop of the picture at a random scale; half mirrored (1512.03385 §3.4).
+
+    Args:
+        size: Side of the crop, in pixels.
+        scale: Bounds of the resized picture's shorter side in pixels, both included.
+        interpolation: Filter of the resizing.
+    """
+    resize = partial(_resize_shorter_side, scale=scale, interpolation=interpolation)
+    return _pipeline([resize, v2.RandomCrop(size), v2.RandomHorizontalFlip()])
+
+
+def _pipeline(steps: list[Callable[[Tensor], Tensor]]) -> Transform:
+    # Tensors are resized 1.5 times as fast as pictures, with at most one grey level between them.
+    pipeline: Transform = v2.Compose([v2.PILToTensor(), *steps])
+    return pipeline
+
+
+def _resize_shorter_side(
+    image: Tensor, *, scale: tuple[int, int], interpolation: Interpolation
+) -> Tensor:
+    # Not v2.RandomShortestSize: its rounding can leave the shorter side a pixel below the crop's.
+    side = int(torch.randint(scale[0], scale[1] + 1, ()))
+    filtered = InterpolationMode[interpolation.upper()]
+    resized: Tensor = transforms.resize(image, [side], interpolation=filtered)
+    return resized

@@ -1,0 +1,130 @@
+"""The base of data sets of image files: their settings, transforms and preprocessing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from resnet_hub.data.arrays import hold_out
+from resnet_hub.data.batches import BatchedDataset
+from resnet_hub.data.files import ImageFiles, Transform, resized_crop_flip, scale_crop_flip
+from resnet_hub.data.module import DataModule, Split
+from resnet_hub.data.scan import Sample
+from resnet_hub.data.settings import Augment
+from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.preprocess import Preprocess
+
+
+class ImageFilesDataModule(DataModule):
+    """A data set of image files: decoded and cropped by workers, normalised on the device.
+
+    Evaluation resizes the shorter side to 256 pixels and takes the central 224, or as the weights
+    say; ``data.eval_size`` and ``data.eval_resize`` overrule either, and a new size alone keeps the
+    share of the picture that is seen. One filter does all resizing: the weights' where they bring
+    one, else ``data.interpolation``.
+
+    Raises:
+        InvalidSetting: Settings that do not fit together, on :meth:`open`.
+    """
+
+    own_augment: Augment = "resized_crop_flip"
+
+    layout: ClassVar[str]
+    """The folders expected under the root, for messages."""
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds the data set, ``~`` expanded."""
+        return Path(self.settings.root).expanduser()
+
+    def own_preprocess(self) -> Preprocess:
+        """Return ImageNet's convention: 256 → 224, ImageNet's mean and std."""
+        return Preprocess(interpolation=self.settings.interpolation)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Evaluation's preprocessing, the settings' sizes in force."""
+        size, resize = self.settings.eval_size, self.settings.eval_resize
+        asked = _at_size(super().preprocess, size)
+        if resize is None:
+            return asked
+        if resize < asked.size:
+            raise InvalidSetting(
+                f"data.eval_resize: {resize} is below the evaluation size, {asked.size}"
+            )
+        return replace(asked, resize=resize)
+
+    def split(self, name: Split) -> BatchedDataset:
+        """Return one split.
+
+        Raises:
+            DataMissing: The data set has no such split; the message says where it would lie.
+        """
+        self.open()
+        if name not in self.splits:
+            raise DataMissing(
+                f"{type(self).__name__}: no {name} images in {self.root}; expected {self.layout}"
+            )
+        return super().split(name)
+
+    def held_out(self, samples: Sequence[Sample], count: int) -> tuple[list[Sample], list[Sample]]:
+        """Split training samples into (kept, held out), as much of every class as of the others.
+
+        Raises:
+            InvalidSetting: More to hold out than there is.
+        """
+        kept, held = hold_out(torch.tensor([label for _, label in samples]), count, self.seed)
+        return [samples[i] for i in kept.tolist()], [samples[i] for i in held.tolist()]
+
+    def image_files(self, samples: Sequence[Sample], *, train: bool) -> ImageFiles:
+        """Return a split of these images; subclasses set ``labels`` before.
+
+        Raises:
+            DataMissing: No images.
+        """
+        if not samples:
+            raise DataMissing(f"{type(self).__name__}: {self.root} has no images of data.classes")
+        preprocess, settings = self.preprocess, self.settings
+        if settings.per_pixel_mean:
+            raise InvalidSetting("data.per_pixel_mean: is for sets held in memory")
+        size = settings.size if train and settings.size is not None else preprocess.size
+        return ImageFiles(
+            samples,
+            self._training_transform(size) if train else preprocess.crop,
+            classes=len(self.labels),
+            channels=preprocess.channels,
+            size=size,
+            seed=self.seed,
+            exif=settings.exif,
+            on_bad_image=settings.on_bad_image,
+        )
+
+    def _training_transform(self, size: int) -> Transform:
+        augment, (low, high) = self.augment, self.settings.scale
+        # Also refuses a size that a mean image of another size cannot be subtracted at.
+        as_evaluated = _at_size(self.preprocess, size)
+        interpolation = as_evaluated.interpolation
+        if augment == "none":
+            return as_evaluated.crop
+        if augment == "resized_crop_flip":
+            return resized_crop_flip(size, interpolation=interpolation)
+        if augment == "scale_crop_flip":
+            if not size <= low <= high:
+                raise InvalidSetting(
+                    f"data.scale: {low} to {high} are not bounds of a shorter side of at least "
+                    f"the {size} pixels of the crop"
+                )
+            return scale_crop_flip(size, scale=(low, high), interpolation=interpolation)
+        raise InvalidSetting(
+            f"data.augment: {augment} is for sets held in memory; {type(self).__name__} takes "
+            "none, resized_crop_flip, scale_crop_flip"
+        )
+
+
+def _at_size(preprocess: Preprocess, size: int | None) -> Preprocess:
+    if size is None or size == preprocess.size:
+        return preprocess
+    resize = preprocess.resize and round(preprocess.resize * size / preprocess.size)
+    return replace(preprocess, size=size, resize=resize)

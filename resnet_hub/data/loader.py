@@ -1,0 +1,79 @@
+"""The loader of batches: its place can be saved, errors of workers are plain, skips are counted.
+
+Imports no Lightning: workers that are started afresh import this module.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from torch.utils.data import DataLoader
+
+from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
+from resnet_hub.errors import ResNetHubError
+
+_log = logging.getLogger("resnet_hub")
+
+
+class BatchLoader(DataLoader[Batch]):
+    """Torch's loader, for a data set and a sampler of whole batches.
+
+    An error of this package keeps its one line when a worker raised it: torch makes the worker's
+    whole traceback the message; here it is the cause. Images that were skipped are counted over
+    each pass and reported once, as the pass ends, to the logger ``resnet_hub``.
+
+    Args:
+        dataset: Reads whole batches.
+        sampler: Chooses the samples of each batch.
+        workers: Processes that read; 0 reads in this one. They live on between passes.
+    """
+
+    def __init__(self, dataset: BatchedDataset, sampler: BatchSampler, *, workers: int = 0) -> None:
+        super().__init__(
+            cast(Any, dataset),
+            sampler=cast(Any, sampler),
+            batch_size=None,  # the sampler's selections are whole batches: nothing is collated
+            num_workers=workers,
+            collate_fn=cast(Any, _as_it_is),
+            persistent_workers=workers > 0,
+        )
+        self.order = sampler
+        self._yielded = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its own class
+        """Yield the batches of one pass: whole, or what is left after :meth:`load_state_dict`."""
+        self._yielded, skipped = self.order.begin, 0
+        try:
+            for batch in super().__iter__():
+                self._yielded += 1
+                skipped += batch.skipped
+                yield batch
+        except ResNetHubError as error:
+            raise type(error)(_last_line(error)) from error
+        finally:
+            # Lightning never asks for the batch after the last: the pass ends as it lets go of it.
+            if skipped:
+                _log.warning(
+                    "%s that could not be read left out of this pass (data.on_bad_image: skip)",
+                    "1 image" if skipped == 1 else f"{skipped:,} images",
+                )
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place in the data: the epoch, and the batches of it that were yielded."""
+        if self._yielded >= len(self):
+            return {"epoch": self.order.epoch + 1, "batches": 0}
+        return {"epoch": self.order.epoch, "batches": self._yielded}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin the next pass at a place that :meth:`state_dict` returned."""
+        self.order.resume_at(state["epoch"], state["batches"])
+        self._yielded = state["batches"]
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _last_line(error: ResNetHubError) -> str:
+    kind = type(error)
+    return str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2].strip()

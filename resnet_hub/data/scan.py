@@ -1,0 +1,78 @@
+"""Finding image files in class folders: hidden things ignored, links that loop refused."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from resnet_hub.data.images import EXTENSIONS
+from resnet_hub.errors import BadData
+
+Sample = tuple[str, int]
+"""Path of an image and its label."""
+
+
+def listing(folder: str | Path) -> tuple[list[str], list[str]]:
+    """Return the names of a folder's visible subfolders and of its image files, each sorted.
+
+    Names that begin with a dot are hidden: ``.ipynb_checkpoints``, ``._photo.jpg``. Links count as
+    what they lead to.
+
+    Raises:
+        BadData: The folder cannot be read, or an image is a link that leads nowhere.
+    """
+    folders, images = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.name.lower().endswith(EXTENSIONS):
+                    if entry.is_symlink() and not Path(entry.path).exists():
+                        raise BadData(f"{entry.path}: a link that leads nowhere")
+                    images.append(entry.name)
+    except OSError as error:
+        raise BadData(f"{error.filename or folder}: {error.strerror}") from error
+    return sorted(folders), sorted(images)
+
+
+def images_in(folder: Path) -> list[str]:
+    """Return the paths of all images in a folder and its visible subfolders, in a fixed order.
+
+    Raises:
+        BadData: A link leads back to a folder that holds it, or a folder cannot be read.
+    """
+    holders = (*folder.absolute().parents, *folder.resolve().parents)
+    return _walk(folder, {_identity(holder) for holder in holders})
+
+
+def labelled(home: Path, labels: Mapping[str, int], folders: Sequence[str]) -> list[Sample]:
+    """Return every image in these class folders of ``home`` with the label of its folder.
+
+    Raises:
+        BadData: A class folder without images, or one that cannot be read.
+    """
+    samples = []
+    for name in folders:
+        paths = images_in(home / name)
+        if not paths:
+            raise BadData(f"{home / name}: a class folder without images ({', '.join(EXTENSIONS)})")
+        samples += [(path, labels[name]) for path in paths]
+    return samples
+
+
+def _walk(folder: Path, above: set[tuple[int, int]]) -> list[str]:
+    here = _identity(folder)
+    if here in above:
+        raise BadData(f"{folder}: a link back to a folder that holds it; remove it")
+    folders, images = listing(folder)
+    paths = [str(folder / name) for name in images]
+    for name in folders:
+        paths += _walk(folder / name, above | {here})
+    return paths
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,1 @@
+"""Scoring nets on data."""

@@ -1,0 +1,43 @@
+"""A net's score on a data set's test split, by the same metric as in training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from resnet_hub.data.module import DataModule
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.fit import measure
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.card import Score
+
+
+def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = None) -> Score:
+    """Score a net on ``data.tested``, each image once, on any number of devices.
+
+    Args:
+        net: The net; its classes must be the data's.
+        data: The data set, opened with the net's own preprocessing.
+        trainer: Lightning's ``Trainer`` options: devices, strategy, precision, ...
+
+    Returns:
+        Top-1, top-5 and the number of images seen, the same on every rank.
+
+    Raises:
+        InvalidSetting: Net, data or trainer options do not go together.
+        ResNetHubError: The data cannot be read.
+    """
+    options: dict[str, Any] = {"enable_progress_bar": False, **(trainer or {})}
+    try:
+        runner = L.Trainer(
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            **options,
+        )
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
+    return measure(runner, Classifier(net), data)

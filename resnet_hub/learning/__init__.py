@@ -1,0 +1,1 @@
+"""Training: the one LightningModule, its settings, and a whole run from recipe to model folder."""

@@ -1,0 +1,263 @@
+"""The one LightningModule: plain, residual, wide and pre-activation nets learn the same way."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from resnet_hub.architecture import name_of
+from resnet_hub.counting import parameters
+from resnet_hub.data.batches import Batch
+from resnet_hub.data.module import DataModule
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.optimizers import build_optimizer, effective_lr
+from resnet_hub.learning.schedules import Length, factor
+from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
+from resnet_hub.metrics import Scores
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.randomness import key_of
+
+
+class Classifier(L.LightningModule):
+    """Trains and scores a net on batches of one of this package's data modules.
+
+    Logged: ``train/loss`` (mean since the last log) and ``lr`` every ``log_every_n_steps``;
+    ``train/epoch_loss``, ``train/top1``, ``train/top5`` an epoch; ``val/…`` (or ``test/…``, where
+    no images are held out) after each validation; with a moving average these are the averaged
+    net's, and ``…/live_top1`` the live one's.
+
+    Attributes:
+        net: The net.
+        averaged: Its moving average, if the settings ask for one.
+
+    Args:
+        net: The net, or a row's name for a fresh one.
+        model: Loss and how the net is run.
+        optimizer: Optimizer.
+        schedule: Learning-rate schedule.
+        seed: Key of what is left to torch's default generators in a training step.
+
+    Raises:
+        UnknownName: No such row.
+    """
+
+    def __init__(
+        self,
+        net: ResNet | str,
+        *,
+        model: ModelSettings | None = None,
+        optimizer: OptimizerSettings | None = None,
+        schedule: ScheduleSettings | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.net = ResNet(net) if isinstance(net, str) else net
+        self.settings = model or ModelSettings()
+        self.optimizer_settings = optimizer or OptimizerSettings()
+        self.schedule_settings = schedule or ScheduleSettings()
+        self.seed = seed
+        if self.settings.channels_last:
+            self.net.to(memory_format=torch.channels_last)
+        self.averaged: AveragedModel | None = None
+        if self.settings.ema_decay is not None:
+            average = cast(Any, get_ema_multi_avg_fn)(self.settings.ema_decay)
+            self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
+            self.averaged.requires_grad_(False)
+        self.train_scores, self.scores, self.live_scores = Scores(), Scores(), Scores()
+        self.train_scores.persistent(True)  # an epoch resumed halfway keeps its first half
+        self._recent: list[Tensor] = []
+
+    @property
+    def finished(self) -> ResNet:
+        """The net that is validated and exported: the average, if there is one."""
+        return self.net if self.averaged is None else cast(ResNet, self.averaged.module)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the finished net's logits ``(N, classes)`` of preprocessed ``(N, C, H, W)``."""
+        logits: Tensor = self.finished(self._laid_out(images))
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Check that net, data and precision go together; compile if asked.
+
+        Raises:
+            InvalidSetting: They do not.
+        """
+        data = self._data()
+        if data is not None:
+            net = self.net.architecture
+            if len(data.labels) != net.classes:
+                raise InvalidSetting(
+                    f"net: {net.classes} classes, but {type(data).__name__} has {len(data.labels)}"
+                )
+            if stage == "fit":
+                for own in {self.net, self.finished}:
+                    own.labels, own.preprocess = tuple(data.labels), data.preprocess
+        if self.trainer.precision == "16-mixed" and self.trainer.strategy.root_device.type == "cpu":
+            raise InvalidSetting(
+                "trainer.precision: 16-mixed on a CPU would silently be bf16; use bf16-mixed"
+            )
+        if self.settings.compile:
+            self.net.compile()
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule, by steps."""
+        lr = effective_lr(self.optimizer_settings, self.images_per_step())
+        optimizer = build_optimizer(self.net, self.optimizer_settings, lr=lr)
+        settings, length = self.schedule_settings, self.length()
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: factor(settings, step, length)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def length(self) -> Length:
+        """Return how long the attached trainer's run is.
+
+        Raises:
+            InvalidSetting: Neither ``max_epochs`` nor ``max_steps`` bounds it.
+        """
+        # trainer.estimated_stepping_batches would build the loader here, and lose its position.
+        trainer, data = self.trainer, self._data()
+        if data is None:
+            raise InvalidSetting("Classifier: fit needs a data module of this package")
+        batches, limit = data.train_batches(), trainer.limit_train_batches
+        if limit is not None:
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
+        bounds = []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            bounds.append(trainer.max_epochs * per_epoch)
+        if trainer.max_steps >= 0:
+            bounds.append(trainer.max_steps)
+        if not bounds:
+            raise InvalidSetting("trainer: give max_epochs or max_steps, the schedule needs an end")
+        return Length(min(bounds), per_epoch)
+
+    def images_per_step(self) -> int:
+        """Return the images of one optimizer step, over all ranks and accumulated batches."""
+        data, trainer = self._data(), self.trainer
+        batch = data.settings.batch_size if data is not None else 1
+        return batch * trainer.world_size * trainer.accumulate_grad_batches
+
+    def outline(self) -> str:
+        """Return one line on what the attached trainer is about to do."""
+        net, length, images = self.net.architecture, self.length(), self.images_per_step()
+        return (
+            f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
+            f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps in all; effective "
+            f"learning rate {effective_lr(self.optimizer_settings, images):g}"
+        )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""
+        key = key_of("step", self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.default_generator.manual_seed(key)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(key)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the batch's mean loss."""
+        logits = self.net(self._laid_out(batch.images), batch.keys)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
+        detached = loss.detach()
+        self.train_scores.update(logits.detach(), batch.labels, detached * len(batch.labels))
+        self._recent.append(detached)
+        # Logging costs more than the metric: once every few steps is enough.
+        if (batch_idx + 1) % cast(Any, self.trainer).log_every_n_steps == 0:
+            self._log_recent(len(batch.labels))
+        return loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then let the moving average follow."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.averaged is not None and self.global_step % self.settings.ema_every == 0:
+            self.averaged.update_parameters(self.net)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training scores."""
+        values = self.train_scores.compute()
+        self.train_scores.reset()
+        self._recent.clear()
+        self.log("train/epoch_loss", values["loss"], sync_dist=True)
+        self.log_dict({f"train/{k}": values[k] for k in ("top1", "top5")}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint what net it holds, so that it can be exported from it alone."""
+        net = self.net
+        checkpoint["net"] = {
+            "architecture": net.architecture.to_dict(),
+            "preprocess": net.preprocess.to_dict(),
+            "labels": None if net.labels is None else list(net.labels),
+        }
+
+    def on_validation_start(self) -> None:
+        """Give every rank rank 0's BatchNorm statistics: they are what is exported."""
+        if self.trainer.world_size > 1:
+            for buffer in self.finished.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch of the watched split."""
+        self._count(self.finished, batch, self.scores)
+        if self.averaged is not None:
+            self._count(self.net, batch, self.live_scores)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the watched split's scores under its name."""
+        data = self._data()
+        split = "val" if data is None else data.watched
+        self._log_scores(self.scores, split)
+        if self.averaged is not None:
+            self._log_scores(self.live_scores, split, prefix="live_")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count one batch of the tested split."""
+        self._count(self.finished, batch, self.scores)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the tested split's scores, and how many images were seen."""
+        self._log_scores(self.scores, "test")
+
+    def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> None:
+        logits = net(self._laid_out(batch.images)).float()
+        loss = F.cross_entropy(logits, batch.labels, reduction="sum")
+        scores.update(logits, batch.labels, loss)
+
+    def _log_scores(self, scores: Scores, split: str, prefix: str = "") -> None:
+        values = scores.compute()
+        scores.reset()
+        if split != "test" or not self.trainer.testing:
+            del values["n"]
+        self.log_dict(
+            {f"{split}/{prefix}{k}": v.float() for k, v in values.items()}, sync_dist=True
+        )
+
+    def _log_recent(self, count: int) -> None:
+        values = {
+            "train/loss": torch.stack(self._recent).mean(),
+            "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
+        }
+        self._recent.clear()
+        self.log_dict(values, prog_bar=True, batch_size=count)
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        if self.settings.channels_last:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def _data(self) -> DataModule | None:
+        data = getattr(self.trainer, "datamodule", None)
+        return data if isinstance(data, DataModule) else None

@@ -1,0 +1,206 @@
+"""A whole run: from a recipe to a trained, tested and exported model folder."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers.logger import Logger
+
+from resnet_hub.architecture import name_of
+from resnet_hub.data.module import DataModule, open_data
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.callbacks import (
+    Journal,
+    StopCleanly,
+    WholeCheckpoints,
+    checkpoint_callbacks,
+    read_training_checkpoint,
+)
+from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.run import MetricsFile, Run
+from resnet_hub.learning.settings import Recipe
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.randomness import key_of
+from resnet_hub.weights.card import Card, Provenance, Score, read_card
+from resnet_hub.weights.hub import resolve
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has to show.
+
+    Attributes:
+        run: The run.
+        card: The exported model's card, its score included.
+        epochs: Epochs trained; the card says which one was exported.
+    """
+
+    run: Run
+    card: Card
+    epochs: int
+
+
+def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Result:
+    """Train by a recipe, then test and export.
+
+    Args:
+        recipe: The resolved recipe.
+        run: The run's folder; only rank 0's is written to.
+        resume: Go on from the run's last checkpoint.
+        bar: Show a progress bar instead of a line an epoch.
+        say: Takes lines for the person who waits.
+
+    Raises:
+        Interrupted: Stopped by a signal, after saving.
+        ResNetHubError: The recipe, the data or the weights cannot be used.
+    """
+    checkpoint = run.checkpoint() if resume else None
+    data, classifier = build(recipe)
+    trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
+    trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+    return _finish(recipe, run, trainer, classifier, data)
+
+
+def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
+    """Open a recipe's data and build its net.
+
+    Raises:
+        InvalidSetting: The net is not named.
+        ResNetHubError: The data or the weights cannot be used.
+    """
+    settings, preprocess = recipe.net, None
+    if settings.weights:
+        preprocess = read_card(resolve(settings.weights)).preprocess
+    data = open_data(recipe.data, seed=recipe.seed, preprocess=preprocess)
+    data.prepare_data()
+    data.open()
+    classes, channels = len(data.labels), data.preprocess.channels
+    torch.manual_seed(key_of("weights", recipe.seed))
+    if settings.weights:
+        net = ResNet.from_pretrained(settings.weights, classes=classes, in_channels=channels)
+        if settings.name and name_of(net.architecture) != settings.name:
+            raise InvalidSetting(f"net.name: {settings.weights} holds no {settings.name}")
+        net.train()
+    elif settings.name:
+        net = ResNet(
+            settings.name,
+            classes=classes,
+            in_channels=channels,
+            shortcut=settings.shortcut,
+            zeros=settings.zeros,
+            zero_init_residual=settings.zero_init_residual,
+        )
+    else:
+        raise InvalidSetting("net.name: which net? `resnet-hub list` shows them all")
+    net.stochastic_depth = settings.stochastic_depth
+    net.checkpoint_blocks = settings.checkpoint_blocks
+    classifier = Classifier(
+        net,
+        model=recipe.model,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        seed=recipe.seed,
+    )
+    return data, classifier
+
+
+def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
+    """Score a classifier's finished net on ``data.tested``, each image once; same on every rank."""
+    values = trainer.test(classifier, data, verbose=False)[0]
+    return Score(
+        data=f"{data.described} {data.tested}",
+        top1=values["test/top1"],
+        top5=values["test/top5"],
+        n=int(values["test/n"]),
+    )
+
+
+def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say: Say) -> L.Trainer:
+    metrics = MetricsFile(run.metrics)
+    callbacks: list[Callback] = [
+        Journal(run, metrics, say, epochs=not bar),
+        StopCleanly(run.last, say),
+        *(cast(Callback, _instance(entry, "callbacks")) for entry in recipe.callbacks),
+        *checkpoint_callbacks(run, monitor="val/top1" if data.selects else None),
+    ]
+    if bar:
+        from lightning.pytorch.callbacks import RichProgressBar
+
+        callbacks.append(RichProgressBar())
+    options: dict[str, Any] = {
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": bar,
+        **recipe.trainer,
+    }
+    try:
+        return L.Trainer(
+            logger=[metrics, *(cast(Logger, _instance(e, "logger")) for e in recipe.logger)],
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
+            default_root_dir=run.folder,
+            use_distributed_sampler=False,  # the data modules' samplers know the ranks
+            **options,
+        )
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def _finish(
+    recipe: Recipe, run: Run, trainer: L.Trainer, classifier: Classifier, data: DataModule
+) -> Result:
+    run = Run(Path(trainer.strategy.broadcast(str(run.folder))))
+    epochs = trainer.current_epoch
+    content = read_training_checkpoint(run.chosen())
+    classifier.load_state_dict(content["state_dict"])
+    chosen = int(content["epoch"]) + 1
+    origin = Provenance(
+        source=f"run {run.folder}",
+        recipe=recipe.to_dict(),
+        commit=_commit(),
+        seed=recipe.seed,
+        epochs=chosen,
+        scores=(measure(trainer, classifier, data),),
+        parent=recipe.net.weights,
+    )
+    if trainer.is_global_zero:
+        classifier.finished.save_pretrained(run.model, provenance=origin)
+    trainer.strategy.barrier("exported")
+    return Result(run, read_card(run.model), epochs)
+
+
+def _instance(entry: Any, section: str) -> object:
+    if isinstance(entry, str):
+        entry = {"class_path": entry}
+    path = entry.get("class_path", "") if isinstance(entry, dict) else ""
+    module, _, name = str(path).rpartition(".")
+    if not module:
+        raise InvalidSetting(
+            f"{section}: {entry!r} needs a class_path such as lightning.pytorch.callbacks.Timer"
+        )
+    try:
+        return getattr(import_module(module), name)(**entry.get("init_args", {}))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
+
+
+def _commit() -> str | None:
+    """Return the commit of this package's code, where it runs from a checkout."""
+    checkout = Path(__file__).parents[2]
+    command = ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    top, commit = done.stdout.split("\n")[:2]
+    # Installed into an environment that lies in somebody's repository, that commit says nothing.
+    return commit if Path(top) == checkout else None

@@ -1,0 +1,52 @@
+"""Optimizers, and which parameters decay."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnet_hub.learning.settings import OptimizerSettings
+
+
+def effective_lr(settings: OptimizerSettings, images_per_step: int) -> float:
+    """Return the learning rate in force, scaled to the images a step where the recipe asks."""
+    return settings.lr * images_per_step / 256 if settings.scaled else settings.lr
+
+
+def parameter_groups(net: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Split a net's parameters into those that decay and those that do not.
+
+    Returns:
+        One or two groups with ``params``, ``weight_decay`` and a ``name``, none of them empty.
+    """
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for module in net.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                decays = _decays(module, name, settings.decay)
+                (decayed if decays else free).append(parameter)
+    groups = (
+        {"name": "decayed", "params": decayed, "weight_decay": settings.weight_decay},
+        {"name": "free", "params": free, "weight_decay": 0.0},
+    )
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    net: nn.Module, settings: OptimizerSettings, *, lr: float
+) -> torch.optim.Optimizer:
+    """Return the optimizer of a net's parameters at this learning rate."""
+    groups = parameter_groups(net, settings)
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov
+        )
+    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas)
+
+
+def _decays(module: nn.Module, name: str, mode: str) -> bool:
+    if mode == "all":
+        return True
+    kinds = (nn.Conv2d,) if mode == "conv_only" else (nn.Conv2d, nn.Linear)
+    return name == "weight" and isinstance(module, kinds)

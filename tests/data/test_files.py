@@ -1,0 +1,268 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from pictures import cut, pattern, save
+from resnet_hub.data.batches import Batch, BatchSampler, Selection
+from resnet_hub.data.files import ImageFiles, Transform, resized_crop_flip, scale_crop_flip
+from resnet_hub.data.images import read_image
+from resnet_hub.data.loader import BatchLoader
+from resnet_hub.errors import BadData, InvalidSetting
+from resnet_hub.preprocess import Preprocess
+from resnet_hub.randomness import keyed_generator, sample_keys
+
+SIZE = 16
+EVALUATION = Preprocess(size=SIZE, resize=20).crop
+RANDOM = resized_crop_flip(SIZE, interpolation="bilinear")
+
+forks = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+]
+
+
+def with_marks(test: Callable[..., None]) -> Callable[..., None]:
+    for mark in forks:
+        test = mark(test)
+    return test
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[tuple[str, int]]:
+    """Twelve distinct pictures, wide and tall, of three classes."""
+    sizes = [(40, 30), (30, 41), (SIZE, SIZE), (7, 90)]
+    return [
+        (str(save(tmp_path / f"{n}.png", pattern(*sizes[n % 4], seed=n))), n % 3) for n in range(12)
+    ]
+
+
+def files(
+    samples: list[tuple[str, int]], transform: Transform = RANDOM, *, skip: bool = False
+) -> ImageFiles:
+    return ImageFiles(
+        samples, transform, classes=3, size=SIZE, seed=5, on_bad_image="skip" if skip else "raise"
+    )
+
+
+def chosen(*indices: int, epoch: int = 0) -> Selection:
+    return Selection(epoch, torch.tensor(indices, dtype=torch.int64))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return one.skipped == other.skipped and all(
+        torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True)
+    )
+
+
+def test_a_batch_holds_images_labels_indices_and_keys(samples: list[tuple[str, int]]) -> None:
+    batch = files(samples)[chosen(7, 0, 4, epoch=2)]
+    assert (batch.images.shape, batch.images.dtype) == ((3, 3, SIZE, SIZE), torch.uint8)
+    assert batch.labels.tolist() == [1, 0, 1]
+    assert batch.indices.tolist() == [7, 0, 4]
+    assert torch.equal(batch.keys, sample_keys(5, 2, batch.indices))
+    assert batch.skipped == 0
+    assert batch.images.is_contiguous()
+
+
+def test_evaluation_images_are_what_the_preprocessing_makes_of_the_picture(
+    samples: list[tuple[str, int]],
+) -> None:
+    batch = files(samples, EVALUATION)[chosen(*range(12))]
+    for image, (path, _) in zip(batch.images, samples, strict=True):
+        assert torch.equal(image, EVALUATION(read_image(path)))
+
+
+def test_a_random_crop_is_torchvisions_under_the_samples_key(
+    samples: list[tuple[str, int]],
+) -> None:
+    reference = v2.Compose([v2.RandomResizedCrop(SIZE, antialias=True), v2.RandomHorizontalFlip()])
+    batch = files(samples)[chosen(*range(12), epoch=3)]
+    for image, key, (path, _) in zip(batch.images, batch.keys, samples, strict=True):
+        pixels = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
+        with keyed_generator(int(key)):
+            assert torch.equal(image, reference(pixels))
+
+
+def test_an_image_depends_on_seed_epoch_and_index_alone(samples: list[tuple[str, int]]) -> None:
+    whole = files(samples)[chosen(*range(12), epoch=1)]
+    torch.manual_seed(99)
+    for index in (0, 5, 11):
+        alone = files(samples)[chosen(index, epoch=1)]
+        assert torch.equal(alone.images[0], whole.images[index])
+    assert not torch.equal(files(samples)[chosen(*range(12), epoch=2)].images, whole.images)
+
+
+def test_reading_leaves_the_default_generator_as_it_was(samples: list[tuple[str, int]]) -> None:
+    before = torch.get_rng_state()
+    files(samples)[chosen(*range(12))]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@with_marks
+def test_workers_change_nothing_and_epochs_differ(samples: list[tuple[str, int]]) -> None:
+    def epochs(workers: int) -> list[list[Batch]]:
+        sampler = BatchSampler(12, 4, seed=5)
+        loader = BatchLoader(files(samples), sampler, workers=workers)
+        passes = []
+        for epoch in (0, 1, 0):
+            sampler.set_epoch(epoch)
+            passes.append(list(loader))
+        return passes
+
+    alone, shared = epochs(0), epochs(2)
+    for one, other in zip(alone, shared, strict=True):
+        assert len(one) == 3
+        assert all(map(same, one, other))
+    assert all(map(same, alone[0], alone[2]))
+    assert alone[0][0].indices.tolist() != alone[1][0].indices.tolist()
+
+
+def test_a_bad_image_stops_by_name(samples: list[tuple[str, int]]) -> None:
+    path = cut(Path(samples[4][0]))
+    with pytest.raises(BadData) as caught:
+        files(samples)[chosen(3, 4, 5)]
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@with_marks
+def test_a_bad_image_met_by_a_worker_stops_in_the_same_one_line(
+    samples: list[tuple[str, int]],
+) -> None:
+    cut(Path(samples[4][0]))
+    said = []
+    for workers in (0, 2):
+        with pytest.raises(BadData) as caught:
+            list(BatchLoader(files(samples), BatchSampler(12, 4, seed=None), workers=workers))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "\n" not in said[1]
+
+
+def test_skipped_images_are_left_out_and_counted(samples: list[tuple[str, int]]) -> None:
+    whole = files(samples)[chosen(3, 4, 5, 6)]
+    cut(Path(samples[4][0]))
+    Path(samples[6][0]).unlink()
+    batch = files(samples, skip=True)[chosen(3, 4, 5, 6)]
+    assert batch.skipped == 2
+    assert batch.indices.tolist() == [3, 5]
+    assert torch.equal(batch.images, whole.images[[0, 2]])
+    assert torch.equal(batch.labels, whole.labels[[0, 2]])
+    assert torch.equal(batch.keys, whole.keys[[0, 2]])
+
+
+@pytest.mark.parametrize("last", [4, 6])
+def test_a_batch_of_bad_images_alone_is_an_error(
+    samples: list[tuple[str, int]], last: int
+) -> None:
+    for index in (4, 6):
+        cut(Path(samples[index][0]))
+    with pytest.raises(BadData, match=rf"no image of a whole batch could be read; .*/{last}\.png"):
+        files(samples, skip=True)[chosen(10 - last, last)]
+
+
+@with_marks
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_images_are_reported_once_a_pass(
+    samples: list[tuple[str, int]], workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index in (0, 5, 6):
+        cut(Path(samples[index][0]))
+    data = files(samples, skip=True)
+    loader = BatchLoader(data, BatchSampler(12, 4, seed=None), workers=workers)
+    for _ in range(2):
+        assert sum(len(batch.labels) for batch in loader) == 9
+    assert [r.getMessage() for r in caplog.records if r.name == "resnet_hub"] == [
+        "3 images that could not be read left out of this pass (data.on_bad_image: skip)"
+    ] * 2
+
+
+def test_no_samples_make_an_empty_batch(samples: list[tuple[str, int]]) -> None:
+    batch = files(samples)[chosen()]
+    assert batch.images.shape == (0, 3, SIZE, SIZE)
+    assert batch.images.dtype == torch.uint8
+    assert len(batch.labels) == 0
+
+
+@pytest.mark.parametrize("label", [-1, 3, -100])
+def test_a_label_out_of_range_is_refused_with_its_image(
+    samples: list[tuple[str, int]], label: int
+) -> None:
+    samples[7] = samples[7][0], label
+    with pytest.raises(BadData, match=rf"7\.png: label {label} is not 0 to 2"):
+        files(samples)
+
+
+def test_paths_of_any_script_and_length_come_back(tmp_path: Path) -> None:
+    names = ["ä ö{}.png", "長い" * 20 + ".png", "a::b.png", "x" * 200 + ".png"]
+    paths = [str(save(tmp_path / name)) for name in names]
+    data = files([(path, 0) for path in paths])
+    assert [data.path(index) for index in range(4)] == paths
+    assert len(data[chosen(0, 1, 2, 3)].labels) == 4
+
+
+def test_one_channel_reads_grey(samples: list[tuple[str, int]]) -> None:
+    grey = ImageFiles(samples, RANDOM, classes=3, channels=1, size=SIZE)
+    assert grey[chosen(0, 1)].images.shape == (2, 1, SIZE, SIZE)
+    with pytest.raises(InvalidSetting, match="1 or 3 channels; the net takes 4"):
+        ImageFiles(samples, RANDOM, classes=3, channels=4)
+
+
+def keyed(transform: Transform, path: Path, keys: int) -> list[Tensor]:
+    results = []
+    for key in range(keys):
+        with keyed_generator(key):
+            results.append(transform(read_image(path)))
+    return results
+
+
+def test_scale_crop_flip_at_the_pictures_own_scale_is_a_window_or_its_mirror(
+    tmp_path: Path,
+) -> None:
+    path = save(tmp_path / "a.png", pattern(40, 30))
+    transform = scale_crop_flip(SIZE, scale=(30, 30), interpolation="bilinear")
+    pixels = torch.from_numpy(np.array(pattern(40, 30))).permute(2, 0, 1)
+    windows = pixels.unfold(1, SIZE, 1).unfold(2, SIZE, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+    mirrored = 0
+    places = set()
+    for crop in keyed(transform, path, 60):
+        straight = (windows == crop).flatten(1).all(1)
+        mirror = (windows == crop.flip(2)).flatten(1).all(1)
+        assert straight.sum() + mirror.sum() == 1
+        mirrored += int(mirror.sum())
+        places.add(int((straight | mirror).nonzero()))
+    assert 15 < mirrored < 45
+    assert len(places) > 40
+
+
+def test_scale_crop_flip_draws_both_ends_of_its_scale(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", pattern(20, 20))
+    wide = scale_crop_flip(SIZE, scale=(SIZE, SIZE + 1), interpolation="bilinear")
+    least = scale_crop_flip(SIZE, scale=(SIZE, SIZE), interpolation="bilinear")
+    whole = keyed(least, path, 1)[0]
+    hits = [torch.equal(crop, whole) or torch.equal(crop.flip(2), whole)
+            for crop in keyed(wide, path, 40)]  # fmt: skip
+    assert 5 < sum(hits) < 35
+
+
+@pytest.mark.parametrize("width", [31, 37, 53, 61, 97, 375])
+def test_scale_crop_flip_never_falls_a_pixel_short(tmp_path: Path, width: int) -> None:
+    for size in ((width, 500), (500, width)):
+        path = save(tmp_path / "a.png", pattern(*size))
+        for side in (17, 29, 30):
+            transform = scale_crop_flip(side, scale=(side, side), interpolation="bicubic")
+            assert keyed(transform, path, 1)[0].shape == (3, side, side)
+
+
+def test_reading_in_a_fresh_worker_imports_no_lightning() -> None:
+    code = (
+        "import sys, resnet_hub.data.files, resnet_hub.data.loader\n"
+        "sys.exit(any(name in sys.modules for name in ('lightning', 'torchmetrics')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -1,0 +1,205 @@
+"""Architecture and its table: bounds, names, and the way through JSON and back."""
+
+import json
+import re
+from dataclasses import FrozenInstanceError, fields, replace
+from itertools import pairwise
+
+import pytest
+
+from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row, name_of
+from resnet_hub.errors import InvalidSetting, UnknownName
+
+IMAGENET = "resnet18 resnet34 resnet50 resnet101 resnet152 resnet200"
+NAMES = [
+    *IMAGENET.split(),
+    *(f"{name}_v1" for name in ("resnet50", "resnet101", "resnet152")),
+    *("plain18", "plain34"),
+    *(f"preact_{name}" for name in IMAGENET.split()),
+    *(f"resnetv2_{layers}" for layers in (18, 34, 50, 101, 152)),
+    *("wide_resnet50_2", "wide_resnet101_2"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *(f"cifar_resnet{layers}" for layers in (20, 32, 44, 56, 110, 1202, 164, 1001)),
+    *(f"cifar_plain{layers}" for layers in (20, 32, 44, 56, 110)),
+    *(f"cifar_preact_resnet{layers}" for layers in (20, 32, 44, 56, 110, 164, 1001)),
+    *(f"cifar_resnet{layers}" for layers in (18, 34, 50)),
+]
+FULL = find_row("resnet50").architecture.to_dict()
+
+
+def test_the_table_holds_every_promised_net_and_no_other() -> None:
+    assert sorted(ARCHITECTURES) == sorted(NAMES)
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_goes_through_json_and_back(name: str) -> None:
+    net = find_row(name).architecture
+    values = json.loads(json.dumps(net.to_dict()))
+    assert list(values) == [field.name for field in fields(Architecture)]
+    assert Architecture.from_dict(values) == net
+    assert hash(Architecture.from_dict(values)) == hash(net)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_has_the_layers_of_its_name(name: str) -> None:
+    (layers,) = re.findall(r"(?:plain|net|next|v2_)(\d+)", name)
+    assert find_row(name).architecture.layers == int(layers)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_is_found_by_its_architecture_whatever_its_classes_and_channels(name: str) -> None:
+    net = replace(find_row(name).architecture, classes=7, in_channels=1)
+    assert find_row(name_of(net) or "").architecture == find_row(name).architecture
+
+
+def test_no_two_rows_are_the_same_net() -> None:
+    nets = [row.architecture for row in ARCHITECTURES.values()]
+    assert len(set(nets)) == len(nets)
+
+
+def test_a_net_of_no_row_has_no_name() -> None:
+    assert name_of(Architecture(depths=(1, 1), block="basic")) is None
+
+
+def test_the_variants_differ_where_the_papers_differ() -> None:
+    def of(name: str) -> Architecture:
+        return find_row(name).architecture
+
+    assert of("resnet50_v1") == replace(of("resnet50"), stride_in="1x1")
+    assert of("plain34") == replace(of("resnet34"), form="plain")
+    assert of("preact_resnet50") == replace(of("resnet50"), form="preact")
+    assert of("resnetv2_50") == replace(of("preact_resnet50"), entry="own")
+    assert of("cifar_plain56") == replace(of("cifar_resnet56"), form="plain")
+    assert {of(name).shortcut for name in NAMES if name.endswith(("cifar_resnet56", "1202"))} == {
+        "A"
+    }
+    assert of("cifar_resnet56").zeros == "split"
+    for bottleneck in ("cifar_resnet164", "cifar_preact_resnet1001"):
+        assert (of(bottleneck).shortcut, of(bottleneck).stride_in) == ("B", "1x1")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("resnet51", "resnet50"),
+        ("Resnet18", "resnet18"),
+        ("cifar_resnet_20", "cifar_resnet20"),
+        ("resnext50_32x4", "resnext50_32x4d"),
+        ("wide_resnet50", "wide_resnet50_2"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownName, match=f"no net is called '{name}'; did you mean '{nearest}'"):
+        find_row(name)
+
+
+def test_a_name_like_no_other_is_refused_with_where_to_look() -> None:
+    with pytest.raises(UnknownName, match="'vgg'; `resnet-hub list` shows them all") as error:
+        find_row("vgg")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("depths", x) for x in (None, 3, "3463", {}, [], [1] * 6, [0], [-1], [1001], [2.0])],
+        *[("depths", x) for x in ([True], ["2"], [None], [[2]], [10**9])],
+        *[("block", x) for x in ("Basic", "", None, 1, ["basic"])],
+        *[("form", x) for x in ("preactivation", None, {})],
+        *[("entry", x) for x in ("timm", None)],
+        *[("stem", x) for x in ("tiny", None)],
+        *[("shortcut", x) for x in ("D", "a", None, 1)],
+        *[("zeros", x) for x in ("start", None)],
+        *[("stride_in", x) for x in ("5x5", None, 3)],
+        *[(x, y) for x in ("width", "groups", "group_width") for y in (0, -1, 8193, 1.0, "8")],
+        *[(x, y) for x in ("width", "groups", "group_width") for y in (True, None, 10**9, [64])],
+        *[("classes", x) for x in (0, -5, 1_000_001, 10.0, "10", True, None, float("nan"))],
+        *[("in_channels", x) for x in (0, -3, 8193, 3.0, "3", False, None)],
+    ],
+)
+def test_a_bad_value_is_refused_in_one_line_that_names_its_field(field: str, value: object) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        Architecture.from_dict({**FULL, field: value})
+    assert field in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def test_basic_blocks_with_groups_and_broken_widths_are_refused() -> None:
+    with pytest.raises(InvalidSetting, match="basic blocks have neither; use bottleneck"):
+        Architecture(depths=(2,), block="basic", groups=32)
+    with pytest.raises(InvalidSetting, match="must be a multiple of 64"):
+        Architecture(depths=(2,), block="bottleneck", width=48, group_width=3)
+    with pytest.raises(InvalidSetting, match=r"depths: \[2, 2\] is not 1 to 5 numbers"):
+        Architecture(depths=[2, 2], block="basic")  # type: ignore[arg-type]
+
+
+def test_unknown_and_missing_fields_are_refused_by_name() -> None:
+    with pytest.raises(InvalidSetting, match="no field 'dephts'; did you mean 'depths'"):
+        Architecture.from_dict({**FULL, "dephts": [1]})
+    for name in ("depths", "block"):
+        rest = {key: value for key, value in FULL.items() if key != name}
+        with pytest.raises(InvalidSetting, match=f"the field '{name}' is missing"):
+            Architecture.from_dict(rest)
+
+
+def test_fields_left_out_take_the_defaults() -> None:
+    short = Architecture.from_dict({"depths": [3, 4, 6, 3], "block": "bottleneck"})
+    assert short == find_row("resnet50").architecture
+
+
+def test_an_architecture_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        find_row("resnet50").architecture.classes = 10  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        ARCHITECTURES["mine"] = find_row("resnet50")  # type: ignore[index]
+
+
+def test_a_plan_joins_every_unit_to_the_next_and_halves_once_a_stage() -> None:
+    for name in NAMES:
+        net = find_row(name).architecture
+        stages = list(net.stages())
+        units = [unit for stage in stages for unit in stage]
+        assert [len(stage) for stage in stages] == list(net.depths), name
+        assert units[0].inputs == net.width, name
+        assert all(a.outputs == b.inputs for a, b in pairwise(units)), name
+        assert units[-1].outputs == net.features, name
+        assert [unit.stride for unit in units].count(2) == len(net.depths) - 1, name
+        assert all(stage[0].stride == 2 for stage in stages[1:]), name
+
+
+@pytest.mark.parametrize(
+    ("form", "shortcut", "expected"),
+    [
+        ("residual", "A", ["identity", "identity", "pad", "identity"]),
+        ("residual", "B", ["identity", "identity", "project", "identity"]),
+        ("residual", "C", ["project"] * 4),
+        ("preact", "A", ["identity", "identity", "pad", "identity"]),
+        ("plain", "C", ["none"] * 4),
+    ],
+)
+def test_shortcut_options_connect_as_the_paper_says(
+    form: str, shortcut: str, expected: list[str]
+) -> None:
+    values = {"depths": [2, 2], "block": "basic", "form": form, "shortcut": shortcut}
+    net = Architecture.from_dict(values)
+    assert [unit.connection for stage in net.stages() for unit in stage] == expected
+
+
+def test_a_first_bottleneck_widens_its_shortcut_without_striding() -> None:
+    first = next(find_row("resnet50").architecture.stages())[0]
+    assert (first.inputs, first.middle, first.outputs) == (64, 64, 256)
+    assert (first.stride, first.connection) == (1, "project")
+
+
+@pytest.mark.parametrize(
+    ("entry", "leads"),
+    [("shared", [False, True, True, True]), ("own", [True] * 4)],
+)
+def test_the_first_pre_activation_unit_shares_the_stems_activation(
+    entry: str, leads: list[bool]
+) -> None:
+    values = {"depths": [2, 2], "block": "basic", "form": "preact", "entry": entry}
+    net = Architecture.from_dict(values)
+    assert [unit.leads for stage in net.stages() for unit in stage] == leads

@@ -1,0 +1,143 @@
+"""Counts against published tables: no figure here was computed by this package.
+
+Parameters and multiply-adds of the papers' nets, of torchvision's (its weights' own metadata) and
+of timm's ``resnetv2``; multiply-adds in units of 10⁹, as precisely as the tables give them.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row
+from resnet_hub.counting import multiply_adds, natural_size, parameters
+
+# net, changes to its row, parameters, 10⁹ multiply-adds
+PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
+    # CIFAR-10 and CIFAR-100 (1512.03385 §4.2), option A unless said otherwise
+    ("cifar_resnet20", {}, 269_722, 0.0406),
+    ("cifar_resnet32", {}, 464_154, 0.0689),
+    ("cifar_resnet44", {}, 658_586, 0.0972),
+    ("cifar_resnet56", {}, 853_018, 0.1255),
+    ("cifar_resnet110", {}, 1_727_962, 0.2529),
+    ("cifar_resnet1202", {}, 19_421_274, 2.8292),
+    ("cifar_resnet56", {"shortcut": "B"}, 855_770, 0.1257),
+    ("cifar_resnet110", {"shortcut": "B"}, 1_730_714, 0.2531),
+    ("cifar_resnet110", {"shortcut": "C"}, 1_826_202, 0.2668),
+    ("cifar_resnet20", {"classes": 100}, 275_572, 0.0406),
+    ("cifar_resnet32", {"classes": 100}, 470_004, 0.0689),
+    ("cifar_resnet44", {"classes": 100}, 664_436, 0.0972),
+    ("cifar_resnet56", {"classes": 100}, 858_868, 0.1255),
+    ("cifar_resnet110", {"classes": 100}, 1_733_812, 0.2529),
+    ("cifar_resnet56", {"classes": 100, "shortcut": "B"}, 861_620, 0.1258),
+    ("cifar_resnet110", {"classes": 100, "shortcut": "B"}, 1_736_564, 0.2532),
+    ("cifar_plain20", {}, 269_722, 0.0406),
+    ("cifar_plain32", {}, 464_154, 0.0689),
+    ("cifar_plain44", {}, 658_586, 0.0972),
+    ("cifar_plain56", {}, 853_018, 0.1255),
+    ("cifar_plain110", {}, 1_727_962, 0.2529),
+    # 1603.05027, its baselines among them
+    ("cifar_preact_resnet110", {}, 1_727_962, 0.2529),
+    ("cifar_preact_resnet110", {"classes": 100}, 1_733_812, 0.2529),
+    ("cifar_resnet164", {}, 1_704_154, 0.2445),
+    ("cifar_resnet164", {"classes": 100}, 1_727_284, 0.2445),
+    ("cifar_preact_resnet164", {}, 1_703_258, 0.2445),
+    ("cifar_preact_resnet164", {"classes": 100}, 1_726_388, 0.2445),
+    ("cifar_resnet1001", {}, 10_328_602, 1.4878),
+    ("cifar_resnet1001", {"classes": 100}, 10_351_732, 1.4879),
+    ("cifar_preact_resnet1001", {}, 10_327_706, 1.4878),
+    ("cifar_preact_resnet1001", {"classes": 100}, 10_350_836, 1.4879),
+    # ImageNet (1512.03385 §3.3 and Table 1)
+    ("plain18", {}, 11_515_688, 1.7948),
+    ("plain34", {}, 21_623_848, 3.6445),
+    ("resnet18", {"shortcut": "A"}, 11_515_688, 1.7948),
+    ("resnet18", {"shortcut": "C"}, 12_043_816, 1.8783),
+    ("resnet34", {"shortcut": "A"}, 21_623_848, 3.6445),
+    ("resnet34", {"shortcut": "B"}, 21_797_672, 3.6638),
+    ("resnet34", {"shortcut": "C"}, 22_716_840, 3.8307),
+    ("resnet50_v1", {}, 25_557_032, 3.8580),
+    ("resnet101_v1", {}, 44_549_160, 7.5702),
+    ("resnet152_v1", {}, 60_192_808, 11.2824),
+    ("resnet200", {"stride_in": "1x1"}, 64_673_832, 14.7763),
+    ("resnet200", {}, 64_673_832, 15.0075),
+    ("preact_resnet50", {}, 25_549_352, 4.0892),
+    ("preact_resnet50", {"stride_in": "1x1"}, 25_549_352, 3.8580),
+    ("preact_resnet101", {}, 44_541_480, 7.8014),
+    ("preact_resnet101", {"stride_in": "1x1"}, 44_541_480, 7.5702),
+    ("preact_resnet152", {}, 60_185_128, 11.5136),
+    ("preact_resnet152", {"stride_in": "1x1"}, 60_185_128, 11.2824),
+    ("preact_resnet200", {}, 64_666_152, 15.0075),
+    ("preact_resnet200", {"stride_in": "1x1"}, 64_666_152, 14.7763),
+    # torchvision
+    ("resnet18", {}, 11_689_512, 1.814),
+    ("resnet34", {}, 21_797_672, 3.664),
+    ("resnet50", {}, 25_557_032, 4.089),
+    ("resnet101", {}, 44_549_160, 7.801),
+    ("resnet152", {}, 60_192_808, 11.514),
+    ("resnext50_32x4d", {}, 25_028_904, 4.230),
+    ("resnext101_32x8d", {}, 88_791_336, 16.414),
+    ("resnext101_64x4d", {}, 83_455_272, 15.460),
+    ("wide_resnet50_2", {}, 68_883_240, 11.398),
+    ("wide_resnet101_2", {}, 126_886_696, 22.753),
+    # timm
+    ("resnetv2_18", {}, 11_687_720, 1.814),
+    ("resnetv2_34", {}, 21_795_880, 3.664),
+    ("resnetv2_50", {}, 25_549_352, 4.089),
+    ("resnetv2_101", {}, 44_541_480, 7.801),
+    ("resnetv2_152", {}, 60_185_128, 11.514),
+]
+UNPUBLISHED = {  # rows of which no table that we know of gives the counts
+    *("preact_resnet18", "preact_resnet34"),
+    *(f"cifar_preact_resnet{layers}" for layers in (20, 32, 44, 56)),
+    *(f"cifar_resnet{layers}" for layers in (18, 34, 50)),
+}
+
+
+@pytest.mark.parametrize(("name", "changes", "count", "billions"), PUBLISHED)
+def test_counts_equal_the_published_ones(
+    name: str, changes: dict[str, Any], count: int, billions: float
+) -> None:
+    net = replace(find_row(name).architecture, **changes)
+    assert parameters(net) == count
+    last_digit = 1e-4 if net.stem == "cifar" else 1e-3
+    assert multiply_adds(net) / 1e9 == pytest.approx(billions, rel=1e-3, abs=last_digit / 2)
+
+
+def test_every_row_is_compared_or_known_to_have_no_table() -> None:
+    assert {name for name, *_ in PUBLISHED} | UNPUBLISHED == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", ["cifar_preact_resnet20", "cifar_preact_resnet56"])
+def test_pre_activation_only_moves_the_parameters_of_basic_cifar_nets(name: str) -> None:
+    # 1603.05027 changes the order within a unit; the last activation takes over the stem's.
+    net = find_row(name).architecture
+    assert parameters(net) == parameters(replace(net, form="residual"))
+
+
+def test_a_net_small_enough_is_counted_by_hand() -> None:
+    net = Architecture(
+        depths=(1, 1), block="basic", stem="cifar", width=64, classes=5, in_channels=1
+    )
+    stem = 64 * 9 + 2 * 64
+    first = 2 * (64 * 64 * 9 + 2 * 64)
+    second = 64 * 128 * 9 + 128 * 128 * 9 + 64 * 128 + 3 * 2 * 128
+    assert parameters(net) == stem + first + second + 128 * 5 + 5
+    at_32 = 32**2 * (64 * 9 + 2 * 64 * 64 * 9)
+    at_16 = 16**2 * (64 * 128 * 9 + 128 * 128 * 9 + 64 * 128)
+    assert multiply_adds(net) == at_32 + at_16 + 128 * 5
+
+
+def test_odd_sizes_are_rounded_up_as_padded_convolutions_do() -> None:
+    net = Architecture(depths=(1, 1), block="basic", width=64, classes=1)
+    # 33 → 17 (stem) → 9 (pooling) → 5 (second stage)
+    stem, first = 17**2 * 3 * 64 * 49, 9**2 * 2 * 64 * 64 * 9
+    second = 5**2 * (64 * 128 * 9 + 128 * 128 * 9 + 64 * 128)
+    assert multiply_adds(net, 33) == stem + first + second + 128
+
+
+def test_the_natural_size_is_the_stems() -> None:
+    assert natural_size(find_row("resnet50").architecture) == 224
+    assert natural_size(find_row("cifar_resnet18").architecture) == 32
+    net = find_row("resnet50").architecture
+    assert multiply_adds(net) == multiply_adds(net, 224)
+    assert multiply_adds(net, 448) > 3.9 * multiply_adds(net)
