@@ -235,8 +235,10 @@ def _converted(image: "Image.Image", mode: str) -> "Image.Image":
     if image.mode == "F":
         raise BadData("preprocess: an image of real numbers has no known scale; make it uint8")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.int32).clip(0, 65535) >> 8
-        image = Image.fromarray(grey.astype(np.uint8))
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min(initial=0) < 0 or grey.max(initial=0) > 65535:
+            raise BadData("preprocess: an image of 32-bit pixels, whose range is not known")
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # by the palette's own transparency, of which PIL warns
     try:

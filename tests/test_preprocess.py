@@ -199,6 +199,13 @@ def test_a_picture_of_real_numbers_is_refused() -> None:
     one_line(error)
 
 
+@pytest.mark.parametrize("level", [-1, 65536])
+def test_a_picture_of_32_bit_pixels_is_refused(level: int) -> None:
+    with pytest.raises(BadData, match="32-bit pixels, whose range is not known") as error:
+        CIFAR(Image.fromarray(np.full((8, 8), level, np.int32)))
+    one_line(error)
+
+
 def test_a_picture_that_pil_cannot_convert_is_refused() -> None:
     with pytest.raises(BadData, match="no way from an image of mode La to RGB") as error:
         CIFAR(Image.new("La", (8, 8)))

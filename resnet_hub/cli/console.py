@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 
+import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,7 @@ _NOISE = (
     "Found .* module.s. in eval mode",  # the moving average, which never trains
     "is smaller than the logging interval",
     "Starting from v1.9.0, `tensorboardX`",
+    "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own call
 )
 
 
@@ -30,6 +32,12 @@ def quiet() -> None:
 def shows_bar() -> bool:
     """Whether a person watches: a terminal gets a progress bar, anything else plain lines."""
     return sys.stdout.isatty()
+
+
+def leave_group() -> None:
+    """End the process group of a distributed command, whose threads would outlive it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @rank_zero_only

@@ -46,7 +46,7 @@ def fit_command(arguments: list[str]) -> int:
 
 def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None) -> int:
     # Everything was parsed; only now the slow imports.
-    from resnet_hub.cli.console import finish, quiet, say, shows_bar
+    from resnet_hub.cli.console import finish, leave_group, quiet, say, shows_bar
     from resnet_hub.learning.callbacks import Interrupted
     from resnet_hub.learning.fit import fit
     from resnet_hub.learning.run import Run
@@ -67,6 +67,7 @@ def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None
         return 128 + stop.signum
     finally:
         os.environ.pop(_SHARED, None)
+        leave_group()
     finish(result)
     return 0
 

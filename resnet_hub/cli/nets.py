@@ -42,7 +42,7 @@ def list_command(arguments: list[str]) -> int:
             row["measure"],
             row["source"],
         )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
 
 
@@ -59,7 +59,7 @@ def info_command(arguments: list[str]) -> int:
     table = Table(show_header=False)
     for name, value in facts.items():
         table.add_row(name, _shown(value))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
 
 

@@ -48,7 +48,7 @@ def _recipe(folder: Path, name: str, flags: Layer) -> tuple[Recipe, str | Path]:
 
 
 def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
-    from resnet_hub.cli.console import quiet, say
+    from resnet_hub.cli.console import leave_group, quiet, say
     from resnet_hub.data.module import open_data
     from resnet_hub.evaluation.scoring import score
     from resnet_hub.nets.resnet import ResNet
@@ -58,7 +58,10 @@ def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
     data = open_data(recipe.data, seed=recipe.seed, preprocess=net.preprocess)
     data.prepare_data()
     data.open()
-    result = score(net, data, trainer=recipe.trainer)
+    try:
+        result = score(net, data, trainer=recipe.trainer)
+    finally:
+        leave_group()
     if as_json:
         say(json.dumps(asdict(result)))
     else:

@@ -57,6 +57,13 @@ class _Cifar(ArrayDataModule):
     own_augment: Augment = "pad_crop_flip"
     side = 32
     layout: ClassVar[_Layout]
+    _official = True
+
+    @property
+    def described(self) -> str:
+        """What scores on this data are called: the data set's name for the official files alone."""
+        self.open()
+        return self.layout.title if self._official else f"{self.layout.title} (other files)"
 
     def prepare_data(self) -> None:
         """Lightning's hook, called in one process a machine: download what is missing."""
@@ -69,8 +76,9 @@ class _Cifar(ArrayDataModule):
         train = self._dataset(folder, list(layout.train))
         test = self._dataset(folder, list(layout.test))
         held_out = self.settings.held_out or 0
-        self.splits = self._splits(train, test, held_out=held_out, seed=self.seed)
+        splits = self._splits(train, test, held_out=held_out, seed=self.seed)
         self._tell_of_other_files(folder)
+        self.splits = splits
 
     def _folder(self) -> Path:
         """Return the folder of the files, downloaded where missing and allowed."""
@@ -131,6 +139,7 @@ class _Cifar(ArrayDataModule):
     def _tell_of_other_files(self, folder: Path) -> None:
         sums = self.layout.sums
         other = [name for name, md5 in sums.items() if _md5(folder / name) != md5]
+        self._official = not other
         if other:
             logger.warning(
                 "%s: %d of %d files differ from the official ones by their MD5 sums (%s); figures "

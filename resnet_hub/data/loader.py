@@ -49,7 +49,11 @@ class BatchLoader(DataLoader[Batch]):
                 skipped += batch.skipped
                 yield batch
         except ResNetHubError as error:
-            raise type(error)(_last_line(error)) from error
+            if not self.num_workers:
+                raise
+            # Torch raises a worker's error out of a frame that refers back to it. Without the
+            # traceback this is no cycle, which would hold the workers until they are killed.
+            raise type(error)(_last_line(error)) from error.with_traceback(None)
         finally:
             # Lightning never asks for the batch after the last: the pass ends as it lets go of it.
             if skipped:

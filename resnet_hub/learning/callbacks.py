@@ -117,7 +117,7 @@ class Journal(Callback):
         if not self.epochs:
             return
         shown = "  ".join(f"{n} {float(v):.4g}" for n, v in sorted(trainer.logged_metrics.items()))
-        self.say(f"epoch {trainer.current_epoch}/{trainer.max_epochs}  {shown}")
+        self.say(f"epoch {trainer.current_epoch}  {shown}")
 
 
 class Interrupted(BaseException):

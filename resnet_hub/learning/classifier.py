@@ -151,8 +151,8 @@ class Classifier(L.LightningModule):
         net, length, images = self.net.architecture, self.length(), self.images_per_step()
         return (
             f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
-            f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps in all; effective "
-            f"learning rate {effective_lr(self.optimizer_settings, images):g}"
+            f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
+            f"epochs) in all; effective learning rate {effective_lr(self.optimizer_settings, images):g}"
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

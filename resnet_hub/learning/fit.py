@@ -100,7 +100,9 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
             zero_init_residual=settings.zero_init_residual,
         )
     else:
-        raise InvalidSetting("net.name: which net? `resnet-hub list` shows them all")
+        raise InvalidSetting(
+            "net: give net.name (`resnet-hub list` shows them) or net.weights, a model folder"
+        )
     net.stochastic_depth = settings.stochastic_depth
     net.checkpoint_blocks = settings.checkpoint_blocks
     classifier = Classifier(
@@ -116,12 +118,10 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
 def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
     """Score a classifier's finished net on ``data.tested``, each image once; same on every rank."""
     values = trainer.test(classifier, data, verbose=False)[0]
-    return Score(
-        data=f"{data.described} {data.tested}",
-        top1=values["test/top1"],
-        top5=values["test/top5"],
-        n=int(values["test/n"]),
-    )
+    n = round(values["test/n"])
+    # Logged values are float32; of a known n the fraction is exact.
+    top1, top5 = (round(values[f"test/{name}"] * n) / n for name in ("top1", "top5"))
+    return Score(data=f"{data.described} {data.tested}", top1=top1, top5=top5, n=n)
 
 
 def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say: Say) -> L.Trainer:
