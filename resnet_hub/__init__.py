@@ -14,6 +14,7 @@ _HOMES = {
     "Cifar10": "resnet_hub.data.cifar",
     "Cifar100": "resnet_hub.data.cifar",
     "Classifier": "resnet_hub.learning.classifier",
+    "DataSettings": "resnet_hub.data.settings",
     "Digits": "resnet_hub.data.digits",
     "Folder": "resnet_hub.data.folder",
     "ImageNet": "resnet_hub.data.imagenet",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from resnet_hub.data.digits import Digits as Digits
     from resnet_hub.data.folder import Folder as Folder
     from resnet_hub.data.imagenet import ImageNet as ImageNet
+    from resnet_hub.data.settings import DataSettings as DataSettings
     from resnet_hub.errors import ResNetHubError as ResNetHubError
     from resnet_hub.learning.classifier import Classifier as Classifier
     from resnet_hub.nets.resnet import ResNet as ResNet

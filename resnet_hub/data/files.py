@@ -141,7 +141,7 @@ def scale_crop_flip(
 
 
 def _pipeline(steps: list[Callable[[Tensor], Tensor]]) -> Transform:
-    # Tensors are resized 1.5 times as fast as pictures, with at most one grey level between them.
+    # A tensor is resized in less time than a picture, to within one grey level of it.
     pipeline: Transform = v2.Compose([v2.PILToTensor(), *steps])
     return pipeline
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import cut, pattern, save
 from torch import Tensor
 from torchvision.transforms import v2
 
-from pictures import cut, pattern, save
 from resnet_hub.data.batches import Batch, BatchSampler, Selection
 from resnet_hub.data.files import ImageFiles, Transform, resized_crop_flip, scale_crop_flip
 from resnet_hub.data.images import read_image
@@ -166,9 +166,7 @@ def test_skipped_images_are_left_out_and_counted(samples: list[tuple[str, int]])
 
 
 @pytest.mark.parametrize("last", [4, 6])
-def test_a_batch_of_bad_images_alone_is_an_error(
-    samples: list[tuple[str, int]], last: int
-) -> None:
+def test_a_batch_of_bad_images_alone_is_an_error(samples: list[tuple[str, int]], last: int) -> None:
     for index in (4, 6):
         cut(Path(samples[index][0]))
     with pytest.raises(BadData, match=rf"no image of a whole batch could be read; .*/{last}\.png"):
