@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ARCHITECTURES": "resnet_hub.architecture",
+    "ARCHITECTURES": "resnet_hub.zoo",
     "Architecture": "resnet_hub.architecture",
     "Cifar10": "resnet_hub.data.cifar",
     "Cifar100": "resnet_hub.data.cifar",
@@ -26,7 +26,6 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from resnet_hub.architecture import ARCHITECTURES as ARCHITECTURES
     from resnet_hub.architecture import Architecture as Architecture
     from resnet_hub.data.cifar import Cifar10 as Cifar10
     from resnet_hub.data.cifar import Cifar100 as Cifar100
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from resnet_hub.learning.classifier import Classifier as Classifier
     from resnet_hub.nets.resnet import ResNet as ResNet
     from resnet_hub.preprocess import Preprocess as Preprocess
+    from resnet_hub.zoo import ARCHITECTURES as ARCHITECTURES
 
 
 def __getattr__(name: str) -> Any:

@@ -54,9 +54,8 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        for name, value in (("size", self.size), ("resize", self.resize)):
-            if name == "resize" and value is None:
-                continue
+        resize = self.size if self.resize is None else self.resize
+        for name, value in (("size", self.size), ("resize", resize)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 16384:
                 raise InvalidSetting(f"preprocess.{name}: {value!r} is not 1 to 16,384 pixels")
         if self.interpolation not in get_args(Interpolation):

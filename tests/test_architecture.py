@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row, name_of
+from resnet_hub.architecture import Architecture
 from resnet_hub.errors import InvalidSetting, UnknownName
+from resnet_hub.zoo import ARCHITECTURES, find_row, name_of
 
 IMAGENET = "resnet18 resnet34 resnet50 resnet101 resnet152 resnet200"
 NAMES = [

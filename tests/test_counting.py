@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row
+from resnet_hub.architecture import Architecture
 from resnet_hub.counting import multiply_adds, natural_size, parameters
+from resnet_hub.zoo import ARCHITECTURES, find_row
 
 # net, changes to its row, parameters, 10⁹ multiply-adds
 PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [

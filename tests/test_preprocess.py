@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from resnet_hub.architecture import Architecture, find_row
+from resnet_hub.architecture import Architecture
 from resnet_hub.errors import BadData, InvalidSetting, ResNetHubError
 from resnet_hub.preprocess import (
     CIFAR10_MEAN,
@@ -22,6 +22,7 @@ from resnet_hub.preprocess import (
     Interpolation,
     Preprocess,
 )
+from resnet_hub.zoo import find_row
 
 CIFAR = Preprocess(size=32, resize=None)
 GREY = Preprocess(size=4, resize=None, mean=(0.0,), std=(1.0,))

@@ -1,5 +1,6 @@
 """``resnet-hub``: the command table and what every command shares."""
 
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -30,14 +31,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return _run(arguments)
-    except ResNetHubError as error:
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
+    except (ResNetHubError, OSError) as error:
         if debug:
             traceback.print_exc()
         print(f"resnet-hub: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        sys.stderr.close()
-        return 0
     except KeyboardInterrupt:
         return 130
 

@@ -1,7 +1,8 @@
 """``resnet-hub fit``: train by a recipe."""
 
-import os
+import shlex
 from pathlib import Path
+from typing import Any, cast
 
 from resnet_hub.cli.layers import Layer, find_recipe, read_flags
 from resnet_hub.cli.recipes import read_recipe
@@ -23,7 +24,6 @@ trainer (Lightning's options), callbacks, logger. Any key can be given as a flag
 --out FOLDER   the run's folder instead of runs/<recipe>/<n>
 --resume RUN   go on with a run that was stopped, from its last checkpoint
 """
-_SHARED = "RESNET_HUB_RUN"  # how ranks that this process launches learn of its run's folder
 
 
 def fit_command(arguments: list[str]) -> int:
@@ -46,6 +46,8 @@ def fit_command(arguments: list[str]) -> int:
 
 def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None) -> int:
     # Everything was parsed; only now the slow imports.
+    from lightning.pytorch.utilities import rank_zero_only
+
     from resnet_hub.cli.console import finish, leave_group, quiet, say, shows_bar
     from resnet_hub.learning.callbacks import Interrupted
     from resnet_hub.learning.fit import fit
@@ -54,19 +56,19 @@ def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None
     quiet()
     if resume is not None:
         run = Run.find(resume)
-    elif _SHARED in os.environ:
-        run = Run(Path(os.environ[_SHARED]))
-    else:
+    elif cast(Any, rank_zero_only).rank == 0:
         run = Run.create(recipe, find_recipe(names[-1]).stem, out)
-    os.environ[_SHARED] = str(run.folder)
+    else:  # rank 0's counts
+        run = Run(Path("runs"))
     say(f"run {run.folder}")
     try:
         result = fit(recipe, run, resume=resume is not None, bar=shows_bar(), say=say)
     except Interrupted as stop:
-        say(f"stopped by {stop}; go on with: resnet-hub fit --resume {run.folder}")
+        on = f"go on with: resnet-hub fit --resume {shlex.quote(str(run.folder))}"
+        say(f"stopped by {stop}; {on if run.last.is_file() else 'nothing was saved yet'}")
         return 128 + stop.signum
     finally:
-        os.environ.pop(_SHARED, None)
+        run.forget()
         leave_group()
     finish(result)
     return 0

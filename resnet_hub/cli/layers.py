@@ -1,7 +1,7 @@
 """Recipe files and flags as layers: nested values, each with the place it came from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -30,10 +30,12 @@ class Layer:
     places: dict[Key, str] = field(default_factory=dict)
 
     def place(self, key: Key) -> str:
-        """Return where a key, or the nearest one above it, stands."""
-        while key and key not in self.places:
-            key = key[:-1]
-        return self.places.get(key, "recipe")
+        """Return where a key, or the nearest one above or below it, stands."""
+        for length in range(len(key), 0, -1):
+            if (above := key[:length]) in self.places:
+                return self.places[above]
+        below = (place for other, place in self.places.items() if other[: len(key)] == key)
+        return next(below, "recipe")
 
     def over(self, below: "Layer") -> "Layer":
         """Return this layer laid over another: mappings merge, anything else replaces."""
@@ -72,20 +74,14 @@ def read_file(path: Path) -> Layer:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InvalidSetting(f"{path}: YAML aliases are not read; write the value out")
-        node = yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or error
-        raise InvalidSetting(f"{path}{line}: not YAML ({reason})") from error
-    layer = Layer()
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(f"{path}: not YAML ({error})") from error
+    layer, node = Layer(), _composed(text, str(path))
     if node is None:
         return layer
     if not isinstance(node, yaml.MappingNode):
         raise InvalidSetting(f"{path}: a recipe is a mapping of sections")
-    layer.values = _constructed(node, str(path), (), layer.places)
+    layer.values = _built(node, (), layer.places, where=lambda n: f"{path}:{n.start_mark.line + 1}")
     return _expanded(layer)
 
 
@@ -110,45 +106,60 @@ def read_flags(arguments: Sequence[str]) -> tuple[Layer, list[str]]:
             if not rest or rest[0].startswith("--"):
                 raise InvalidSetting(f"{flag}: needs a value")
             text = rest.pop(0)
-        key = tuple(name.split("."))
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InvalidSetting(f"--{name}: {text!r} is not YAML") from error
-        _refuse_odd_numbers(value, f"--{name}")
-        one = Layer(places={key: f"--{name}"})
-        inner = one.values
-        for part in key[:-1]:
-            inner = inner.setdefault(part, {})
-        inner[key[-1]] = value
-        layer = _expanded(one).over(layer)
+        layer = _flag(name, text).over(layer)
     return layer, others
 
 
-def _constructed(node: yaml.MappingNode, path: str, above: Key, places: dict[Key, str]) -> Any:
-    values: dict[str, Any] = {}
-    for name_node, value_node in node.value:
-        name, place = str(name_node.value), f"{path}:{name_node.start_mark.line + 1}"
-        key = (*above, name)
-        if name in values:
-            raise InvalidSetting(f"{place}: {'.'.join(key)} stands there twice")
-        places[key] = place
-        if isinstance(value_node, yaml.MappingNode):
-            values[name] = _constructed(value_node, path, key, places)
-        else:
-            loader = yaml.SafeLoader("")
-            values[name] = loader.construct_object(value_node, deep=True)
-            _refuse_odd_numbers(values[name], f"{place}: {'.'.join(key)}")
-    return values
+def _flag(name: str, text: str) -> Layer:
+    place, key = f"--{name}", tuple(name.split("."))
+    layer, node = Layer(places={key: place}), _composed(text, place)
+    inner = layer.values
+    for part in key[:-1]:
+        inner = inner.setdefault(part, {})
+    inner[key[-1]] = node and _built(node, key, layer.places, where=lambda _: place)
+    return _expanded(layer)
 
 
-def _refuse_odd_numbers(value: Any, where: str) -> None:
-    items = value.values() if isinstance(value, Mapping) else value
-    if isinstance(value, Mapping | list):
-        for item in items:
-            _refuse_odd_numbers(item, where)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidSetting(f"{where}: {value} is no finite number")
+def _composed(text: str, where: str) -> yaml.Node | None:
+    """Parse YAML and build nothing yet; aliases, which can grow without bound, are refused."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InvalidSetting(f"{where}: YAML aliases are not read; write the value out")
+        node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark and not where.startswith("--") else ""
+        reason = getattr(error, "problem", None) or error
+        raise InvalidSetting(f"{where}{line}: not YAML ({reason})") from error
+    except RecursionError as error:
+        raise InvalidSetting(f"{where}: not YAML that can be read (nested too deep)") from error
+    return node
+
+
+def _built(
+    node: yaml.Node, key: Key, places: dict[Key, str], *, where: Callable[[yaml.Node], str]
+) -> Any:
+    """Return a node's value, and fill in where each key stands."""
+    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+        values: dict[str, Any] = {}
+        for name_node, value_node in node.value:
+            inner = (*key, str(name_node.value))
+            if inner[-1] in values:
+                raise InvalidSetting(f"{where(name_node)}: {'.'.join(inner)} stands there twice")
+            places[inner] = where(name_node)
+            values[inner[-1]] = _built(value_node, inner, places, where=where)
+        return values
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        return [_built(item, key, {}, where=where) for item in node.value]
+    place = f"{where(node)}: {'.'.join(key)}"
+    try:
+        value = yaml.SafeLoader("").construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: the 99th of a month
+        reason = getattr(error, "problem", None) or error
+        raise InvalidSetting(f"{place}: no value that can be read ({reason})") from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidSetting(f"{place}: {value} is no finite number")
+    return value
 
 
 def _expanded(layer: Layer) -> Layer:

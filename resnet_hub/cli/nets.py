@@ -7,9 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row
+from resnet_hub.architecture import Architecture
 from resnet_hub.cli.arguments import Arguments
 from resnet_hub.counting import multiply_adds, natural_size, parameters
+from resnet_hub.zoo import ARCHITECTURES, find_row
 
 
 def list_command(arguments: list[str]) -> int:

@@ -10,7 +10,6 @@ from typing import Any, Literal, Optional, Union, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from resnet_hub.architecture import find_row
 from resnet_hub.cli.layers import Key, Layer, find_recipe, read_file
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting, ResNetHubError, did_you_mean
@@ -21,6 +20,7 @@ from resnet_hub.learning.settings import (
     Recipe,
     ScheduleSettings,
 )
+from resnet_hub.zoo import find_row
 
 SECTIONS: dict[str, type] = {
     "net": NetSettings,
@@ -38,6 +38,7 @@ OWN = {
     "use_distributed_sampler": "the data modules' samplers know the ranks",
     "enable_checkpointing": "a run always saves its checkpoints",
     "barebones": "a run always logs and saves",
+    "fast_dev_run": "use --trainer.limit_train_batches 2 --trainer.max_epochs 1",
 }
 """Trainer options that a run sets itself, and what to use instead."""
 
@@ -126,12 +127,16 @@ def _typed(layer: Layer, trainer: type) -> Recipe:
         parsed = parser.parse_object(values)
     except ArgumentError as error:
         raise InvalidSetting(_refusal(str(error), layer)) from error
+    if parsed.seed is None:
+        raise InvalidSetting(f"{layer.place(('seed',))}: seed: needs a number")
     given = layer.values.get("trainer", {})
     options = {n: v for n, v in vars(parsed.trainer or object()).items() if n in given}
     sections: dict[str, Any] = {}
     for name, kind in SECTIONS.items():
+        values = vars(getattr(parsed, name))
+        _refuse_nulls(name, values, kind, layer)
         try:
-            sections[name] = kind(**vars(getattr(parsed, name)))
+            sections[name] = kind(**values)
         except ResNetHubError as error:
             key = tuple(str(error).partition(":")[0].split("."))
             raise InvalidSetting(f"{layer.place(key)}: {error}") from error
@@ -147,11 +152,19 @@ def _entries(name: str, layer: Layer) -> tuple[Any, ...]:
     value = layer.values.get(name) or []
     entries = value if isinstance(value, list) else [value]
     for entry in entries:
-        if not isinstance(entry, str | Mapping):
+        known = isinstance(entry, Mapping) and set(entry) <= {"class_path", "init_args"}
+        if not known and not isinstance(entry, str):
             raise InvalidSetting(
                 f"{layer.place((name,))}: {name} is a list of class_path and init_args"
             )
     return tuple(entries)
+
+
+def _refuse_nulls(name: str, values: Mapping[str, Any], kind: type, layer: Layer) -> None:
+    """Refuse ``null`` where a value is needed: jsonargparse takes it for any type."""
+    for key, wanted in get_type_hints(kind).items():
+        if values[key] is None and type(None) not in get_args(wanted):
+            raise InvalidSetting(f"{layer.place((name, key))}: {name}.{key}: needs a value")
 
 
 def _known(key: Key, names: set[str], layer: Layer) -> None:
@@ -177,6 +190,10 @@ def _refusal(message: str, layer: Layer) -> str:
     elif key == ("trainer", "precision"):
         hint = did_you_mean(str(value), get_args(Precision))
     reason = re.sub(r"typing\.|<class '(\w+)'>", lambda m: m[1] or "", reason)
+    if "Union subtypes" in reason:
+        kinds = re.findall(r"- (Expected .*?)(?= - Expected| Given value)", reason)
+        kinds = [kind for kind in kinds if "NoneType" not in kind]
+        reason = f"{' or '.join(kinds)}. Got value: {value}"
     return f"{layer.place(key)}: {'.'.join(key)}: {reason}{hint}"
 
 

@@ -3,16 +3,18 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from resnet_hub.cli.layers import Layer, read_flags
-from resnet_hub.cli.recipes import check, read_recipe
+from resnet_hub.cli.layers import Layer, read_file, read_flags
+from resnet_hub.cli.recipes import check
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import Recipe
 
-HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.root DIR] [--json] [--trainer.KEY X]
+HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.KEY X] [--trainer.KEY X] [--json]
 
 Scores a model folder, or a run's exported model, on a data set's test split: top-1, top-5, n.
-A run is scored on the data of its own recipe unless --data names another.
+A run is scored on the data of its own recipe unless --data names another. --seed tells which
+images a folder of pictures without splits holds out (a run's own are known).
 
   resnet-hub test runs/cifar10_resnet20/1
   resnet-hub test ./model --data Cifar10 --data.root ~/data --json
@@ -30,8 +32,8 @@ def test_command(arguments: list[str]) -> int:
     if len(names) != 1:
         raise InvalidSetting("test: needs one model folder or run (see `resnet-hub test --help`)")
     for section in flags.values:
-        if section not in ("data", "trainer"):
-            raise InvalidSetting(f"--{section}: test takes --data…, --trainer… and --json")
+        if section not in ("data", "trainer", "seed"):
+            raise InvalidSetting(f"--{section}: test takes --data…, --trainer…, --seed and --json")
     recipe, model = _recipe(Path(names[0]).expanduser(), names[0], flags)
     return _score(recipe, model, as_json)
 
@@ -39,12 +41,20 @@ def test_command(arguments: list[str]) -> int:
 def _recipe(folder: Path, name: str, flags: Layer) -> tuple[Recipe, str | Path]:
     """Return what to score on, and the model folder (a run's own, where a run was named)."""
     if (folder / "recipe.yaml").is_file():
-        recipe = read_recipe([str(folder / "recipe.yaml")], flags)
+        layer = read_file(folder / "recipe.yaml")
+        if _data_name(flags) not in (None, _data_name(layer)):
+            del layer.values["data"]  # its settings are for its own data set
+        recipe = check(flags.over(layer))
         own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
         return replace(recipe, trainer=own), folder / "model"
     if "data" not in flags.values:
         raise InvalidSetting("test: a model folder needs --data NAME and its --data.root DIR")
     return check(flags), name
+
+
+def _data_name(layer: Layer) -> Any:
+    data = layer.values.get("data")
+    return data.get("name") if isinstance(data, dict) else None
 
 
 def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:

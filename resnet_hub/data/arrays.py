@@ -88,6 +88,8 @@ class ArrayDataModule(DataModule):
         super().__init__(settings, seed=seed, preprocess=preprocess)
         self.labels = list(self.names)
         self._check_settings()
+        if preprocess or not self.settings.per_pixel_mean:
+            _ = self._training_preprocess  # refuses sizes that no image has, before any is read
 
     def own_preprocess(self) -> Preprocess:
         """Return mean and std a channel, or the mean image where ``per_pixel_mean`` asks for it.
@@ -115,7 +117,7 @@ class ArrayDataModule(DataModule):
             mean = cast(ArrayDataset, self.split("train")).mean_image()
             std = (round(fmean(std), 4),) * len(std)
         return Preprocess(
-            size=settings.eval_size or self.side,
+            size=self.side if settings.eval_size is None else settings.eval_size,
             resize=settings.eval_resize,
             interpolation=settings.interpolation,
             mean=mean,

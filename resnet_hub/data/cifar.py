@@ -18,20 +18,10 @@ from resnet_hub.data.fetch import fetch_folder
 from resnet_hub.data.settings import Augment
 from resnet_hub.data.unpickle import read_pickle
 from resnet_hub.errors import BadData, CorruptFile, DataMissing
+from resnet_hub.labels import CIFAR10_LABELS, CIFAR100_LABELS
 from resnet_hub.preprocess import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
 
 logger = logging.getLogger("resnet_hub")
-
-_CIFAR100_NAMES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
-dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
-leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
-otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
-road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
-wardrobe whale willow_tree wolf woman worm
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +154,7 @@ class Cifar10(_Cifar):
     """
 
     mean, std = CIFAR10_MEAN, CIFAR10_STD
-    names = (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    )
+    names = CIFAR10_LABELS
     layout = _Layout(
         title="CIFAR-10",
         folder="cifar-10-batches-py",
@@ -197,7 +184,7 @@ class Cifar100(_Cifar):
     """
 
     mean, std = CIFAR100_MEAN, CIFAR100_STD
-    names = tuple(_CIFAR100_NAMES.split())
+    names = CIFAR100_LABELS
     layout = _Layout(
         title="CIFAR-100",
         folder="cifar-100-python",

@@ -8,6 +8,7 @@ from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.error import HTTPError
 
 from resnet_hub.errors import CorruptFile, DataMissing
 
@@ -49,6 +50,8 @@ def fetch_folder(folder: Path, *, url: str, md5: str, files: Sequence[str]) -> N
                         (fresh / name).write_bytes(member.read())
             _place(fresh, folder)
     except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            error.close()
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataMissing(
             f"{folder} is not there, and {url} could not be fetched ({reason}); try again online, "

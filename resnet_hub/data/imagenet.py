@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from resnet_hub.data.files_module import ImageFilesDataModule
 from resnet_hub.data.groundtruth import validation_wnids
-from resnet_hub.data.labels import imagenet_classes
 from resnet_hub.data.module import Split
 from resnet_hub.data.scan import Sample, labelled, listing
 from resnet_hub.errors import BadData, DataMissing, did_you_mean
+from resnet_hub.labels import imagenet_classes
 
 
 class ImageNet(ImageFilesDataModule):

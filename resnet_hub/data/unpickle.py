@@ -70,6 +70,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.encoded = 0
 
     def run(self) -> Any:
         """Return what the programme leaves on the stack."""
@@ -121,6 +122,8 @@ class _Machine:
         target, keys = self.stack[-1], items[::2]
         if type(target) is not dict or {type(key) for key in keys} - {bytes, str}:
             raise _Refused("it has items without a dictionary, or keys that are no strings")
+        if any(len(key) > 80 for key in keys):
+            raise _Refused("it has keys that are no names")
         names = [key.decode("latin1") if type(key) is bytes else key for key in keys]
         target.update(zip(names, items[1::2], strict=True))
 
@@ -146,6 +149,9 @@ class _Machine:
         elif token is _Token.DTYPE and arguments[0] in ("u1", "|u1", b"u1", b"|u1"):
             self.stack.append(_Token.BYTE)
         elif token is _Token.ENCODE and type(arguments[0]) is str and arguments[1:] == ("latin1",):
+            self.encoded += len(arguments[0])
+            if self.encoded > len(self.data):  # one text over and over, to fill the memory
+                raise _Refused("it encodes more than it holds")
             self.stack.append(arguments[0].encode("latin1"))
         else:
             raise _Refused("it makes a call, or an array of a type, that official files do not")

@@ -2,7 +2,8 @@
 
 import io
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from resnet_hub.errors import CorruptFile
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.run import MetricsFile, Run
 from resnet_hub.weights.store import write_file
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -60,15 +63,31 @@ def read_training_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str,
     return content
 
 
+class _Checkpoints(ModelCheckpoint):
+    """Lightning's, but a run whose folder was moved keeps its best score."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        folder = str(self.dirpath)
+
+        def here(path: str) -> str:
+            return str(Path(folder, Path(path).name)) if path else path
+
+        paths = {name: here(path) for name, path in state_dict.items() if name.endswith("_path")}
+        models = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            {**state_dict, **paths, "best_k_models": models, "dirpath": self.dirpath}
+        )
+
+
 def checkpoint_callbacks(run: Run | None, *, monitor: str | None) -> list[ModelCheckpoint]:
     """Return what saves ``last.ckpt`` every epoch, and ``best.ckpt`` by ``monitor`` if given."""
     folder = run.checkpoints if run else None
-    last = ModelCheckpoint(
+    last = _Checkpoints(
         folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     if monitor is None:
         return [last]
-    best = ModelCheckpoint(
+    best = _Checkpoints(
         folder, "best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False
     )
     return [best, last]
@@ -114,14 +133,14 @@ class Journal(Callback):
 
     @rank_zero_only
     def _report(self, trainer: L.Trainer) -> None:
-        if not self.epochs:
+        if not self.epochs or not trainer.logged_metrics:  # resumed at an epoch's start
             return
         shown = "  ".join(f"{n} {float(v):.4g}" for n, v in sorted(trainer.logged_metrics.items()))
         self.say(f"epoch {trainer.current_epoch}  {shown}")
 
 
 class Interrupted(BaseException):
-    """A run stopped by a signal after saving where it stands.
+    """A run stopped by a signal.
 
     Attributes:
         signum: The signal.
@@ -132,10 +151,29 @@ class Interrupted(BaseException):
         self.signum = signum
 
 
-class StopCleanly(Callback):
-    """On the first SIGINT or SIGTERM saves after the running step and stops; a second one kills.
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise :class:`Interrupted` inside the block.
 
-    Within an epoch it stops after the step; on its last step, after the epoch's validation.
+    Lightning would exit with 1 on the first, and 0 on the second.
+    """
+
+    def stop(signum: int, frame: Any) -> None:
+        raise Interrupted(signum)
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StopCleanly(Callback):
+    """In training, saves after the running step and stops on the first SIGINT or SIGTERM.
+
+    A second one kills. The step is one of the optimizer; where a validation follows it the next
+    one counts, and on the epoch's last one the epoch is finished, its validation included.
 
     Args:
         checkpoint: Where to save; only rank 0's counts.
@@ -145,19 +183,19 @@ class StopCleanly(Callback):
     def __init__(self, checkpoint: Path, say: Callable[[str], None]) -> None:
         self.checkpoint, self.say = checkpoint, say
         self.signum: int | None = None
-        self._before: dict[int, Any] = {}
+        self._saved = False
 
-    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Take over the signals, before Lightning looks at them."""
-        if stage == "fit":
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Take the signals over from Lightning, which gives them back to who had them before."""
+        for number in _SIGNALS:
+            signal.signal(number, self._note)
 
-    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop, now that the values of the step that was saved are logged."""
+        if self._saved:
+            raise Interrupted(self.signum or signal.SIGTERM)
 
     def on_train_batch_end(
         self,
@@ -167,10 +205,10 @@ class StopCleanly(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save and stop within the epoch."""
-        if self._asked(trainer) and not trainer.is_last_batch:
+        """Save within the epoch."""
+        if self._asked(trainer) and self._between_steps(trainer, batch_idx):
             trainer.save_checkpoint(self.checkpoint)
-            raise Interrupted(self.signum or signal.SIGTERM)
+            self._saved = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Let the epoch be the last one; its checkpoint is saved as always."""
@@ -189,6 +227,15 @@ class StopCleanly(Callback):
         return asked
 
     @staticmethod
+    def _between_steps(trainer: L.Trainer, batch_idx: int) -> bool:
+        """Whether the optimizer stepped, and its next step is what follows."""
+        each_epoch = trainer.check_val_every_n_epoch is not None
+        done = batch_idx + 1 if each_epoch else trainer.fit_loop.total_batch_idx + 1
+        validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        return stepped and not validates and not trainer.is_last_batch
+
+    @staticmethod
     def _finished(trainer: L.Trainer) -> bool:
         epochs, steps = trainer.max_epochs, trainer.max_steps
         return (epochs is not None and 0 <= epochs <= trainer.current_epoch) or (
@@ -200,4 +247,5 @@ class StopCleanly(Callback):
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         self.signum = signum
-        self.say("stopping after this step; once more to stop at once")
+        with suppress(RuntimeError):  # it came in the middle of another line
+            self.say("stopping after this step; once more to stop at once")

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from resnet_hub.architecture import name_of
 from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
@@ -20,12 +19,14 @@ from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, Sched
 from resnet_hub.metrics import Scores
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
+from resnet_hub.zoo import name_of
 
 
 class Classifier(L.LightningModule):
     """Trains and scores a net on batches of one of this package's data modules.
 
-    Logged: ``train/loss`` (mean since the last log) and ``lr`` every ``log_every_n_steps``;
+    Logged: ``train/loss`` (mean since the last log of the epoch) and ``lr`` at every
+    ``log_every_n_steps``-th step;
     ``train/epoch_loss``, ``train/top1``, ``train/top5`` an epoch; ``val/…`` (or ``test/…``, where
     no images are held out) after each validation; with a moving average these are the averaged
     net's, and ``…/live_top1`` the live one's.
@@ -90,6 +91,11 @@ class Classifier(L.LightningModule):
         data = self._data()
         if data is not None:
             net = self.net.architecture
+            if data.preprocess.channels != net.in_channels:
+                raise InvalidSetting(
+                    f"net: takes {net.in_channels} image channels, but {type(data).__name__} has "
+                    f"{data.preprocess.channels}; give in_channels={data.preprocess.channels}"
+                )
             if len(data.labels) != net.classes:
                 raise InvalidSetting(
                     f"net: {net.classes} classes, but {type(data).__name__} has {len(data.labels)}"
@@ -149,10 +155,11 @@ class Classifier(L.LightningModule):
     def outline(self) -> str:
         """Return one line on what the attached trainer is about to do."""
         net, length, images = self.net.architecture, self.length(), self.images_per_step()
+        lr = effective_lr(self.optimizer_settings, images)
         return (
             f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
             f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
-            f"epochs) in all; effective learning rate {effective_lr(self.optimizer_settings, images):g}"
+            f"epochs) in all; effective learning rate {lr:g}"
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -169,8 +176,7 @@ class Classifier(L.LightningModule):
         detached = loss.detach()
         self.train_scores.update(logits.detach(), batch.labels, detached * len(batch.labels))
         self._recent.append(detached)
-        # Logging costs more than the metric: once every few steps is enough.
-        if (batch_idx + 1) % cast(Any, self.trainer).log_every_n_steps == 0:
+        if self._logs(batch_idx):
             self._log_recent(len(batch.labels))
         return loss
 
@@ -202,11 +208,23 @@ class Classifier(L.LightningModule):
             "preprocess": net.preprocess.to_dict(),
             "labels": None if net.labels is None else list(net.labels),
         }
+        checkpoint["recent_losses"] = [float(loss) for loss in self._recent]
+        with self.train_scores.sync_context():  # every rank's, in rank 0's file
+            scores = self.train_scores.state_dict(prefix="train_scores.")
+        checkpoint["state_dict"].update(scores)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the epoch's losses that were not logged yet, and with its scores."""
+        losses = checkpoint.get("recent_losses", [])
+        self._recent = list(torch.tensor(losses, device=self.device))
+        if self.global_rank > 0:  # rank 0 has the sum
+            scores = self.train_scores.state_dict(prefix="train_scores.")
+            checkpoint["state_dict"].update({n: torch.zeros_like(t) for n, t in scores.items()})
 
     def on_validation_start(self) -> None:
         """Give every rank rank 0's BatchNorm statistics: they are what is exported."""
         if self.trainer.world_size > 1:
-            for buffer in self.finished.buffers():
+            for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -244,6 +262,13 @@ class Classifier(L.LightningModule):
         self.log_dict(
             {f"{split}/{prefix}{k}": v.float() for k, v in values.items()}, sync_dist=True
         )
+
+    def _logs(self, batch_idx: int) -> bool:
+        """Whether Lightning hands this step to the loggers; logging costs more than the metric."""
+        trainer = cast(Any, self.trainer)
+        steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        every: int = trainer.log_every_n_steps
+        return steps and every > 0 and (self.global_step + 1) % every == 0
 
     def _log_recent(self, count: int) -> None:
         values = {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
-from resnet_hub.architecture import name_of
 from resnet_hub.data.module import DataModule, open_data
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.callbacks import (
@@ -21,6 +20,7 @@ from resnet_hub.learning.callbacks import (
     StopCleanly,
     WholeCheckpoints,
     checkpoint_callbacks,
+    interruptible,
     read_training_checkpoint,
 )
 from resnet_hub.learning.classifier import Classifier
@@ -30,6 +30,7 @@ from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
 from resnet_hub.weights.card import Card, Provenance, Score, read_card
 from resnet_hub.weights.hub import resolve
+from resnet_hub.zoo import name_of
 
 Say = Callable[[str], None]
 
@@ -60,14 +61,15 @@ def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Resul
         say: Takes lines for the person who waits.
 
     Raises:
-        Interrupted: Stopped by a signal, after saving.
+        Interrupted: Stopped by a signal; in training after saving.
         ResNetHubError: The recipe, the data or the weights cannot be used.
     """
-    checkpoint = run.checkpoint() if resume else None
-    data, classifier = build(recipe)
-    trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
-    trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-    return _finish(recipe, run, trainer, classifier, data)
+    with interruptible():
+        checkpoint = run.checkpoint() if resume else None
+        data, classifier = build(recipe)
+        trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
+        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        return _finish(recipe, run, trainer, classifier, data)
 
 
 def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
@@ -125,11 +127,12 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
 
 
 def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say: Say) -> L.Trainer:
+    bar = recipe.trainer.get("enable_progress_bar", bar)
     metrics = MetricsFile(run.metrics)
     callbacks: list[Callback] = [
         Journal(run, metrics, say, epochs=not bar),
         StopCleanly(run.last, say),
-        *(cast(Callback, _instance(entry, "callbacks")) for entry in recipe.callbacks),
+        *(_instance(entry, "callbacks", Callback) for entry in recipe.callbacks),
         *checkpoint_callbacks(run, monitor="val/top1" if data.selects else None),
     ]
     if bar:
@@ -144,7 +147,7 @@ def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say
     }
     try:
         return L.Trainer(
-            logger=[metrics, *(cast(Logger, _instance(e, "logger")) for e in recipe.logger)],
+            logger=[metrics, *(_instance(entry, "logger", Logger) for entry in recipe.logger)],
             callbacks=callbacks,
             plugins=[WholeCheckpoints()],
             default_root_dir=run.folder,
@@ -178,7 +181,7 @@ def _finish(
     return Result(run, read_card(run.model), epochs)
 
 
-def _instance(entry: Any, section: str) -> object:
+def _instance(entry: Any, section: str, kind: type) -> Any:
     if isinstance(entry, str):
         entry = {"class_path": entry}
     path = entry.get("class_path", "") if isinstance(entry, dict) else ""
@@ -188,9 +191,12 @@ def _instance(entry: Any, section: str) -> object:
             f"{section}: {entry!r} needs a class_path such as lightning.pytorch.callbacks.Timer"
         )
     try:
-        return getattr(import_module(module), name)(**entry.get("init_args", {}))
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        made = getattr(import_module(module), name)(**entry.get("init_args", {}))
+    except Exception as error:  # anyone's code
         raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
+    if not isinstance(made, kind):
+        raise InvalidSetting(f"{section}: {path} is no Lightning {kind.__name__}")
+    return made
 
 
 def _commit() -> str | None:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Run:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.model = folder / "model"
+        self._made: list[Path] = []
 
     @classmethod
     def create(cls, recipe: Recipe, name: str, out: Path | None = None) -> "Run":
@@ -42,16 +44,19 @@ class Run:
         Raises:
             InvalidSetting: ``out`` holds something already.
         """
+        parent = Path("runs") / name if out is None else out
+        made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         if out is None:
-            parent = Path("runs") / name
             parent.mkdir(parents=True, exist_ok=True)
             out = _next_number(parent)
+            made.insert(0, out)
         elif out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InvalidSetting(
                 f"--out {out}: is there and not empty; choose another, or --resume {out}"
             )
         run = cls(out)
         run.checkpoints.mkdir(parents=True, exist_ok=True)
+        run._made = [run.checkpoints, *made]
         write_text(run.recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
         return run
 
@@ -66,6 +71,14 @@ class Run:
         if not run.recipe.is_file():
             raise DataMissing(f"{folder}: no run (it holds no recipe.yaml)")
         return run
+
+    def forget(self) -> None:
+        """Remove what :meth:`create` made if nothing was trained in it; else leave it all."""
+        if self._made and set(self.folder.rglob("*")) <= {self.recipe, self.checkpoints}:
+            self.recipe.unlink()
+            with suppress(OSError):  # the parent of other runs
+                for folder in self._made:
+                    folder.rmdir()
 
     def chosen(self) -> Path:
         """Return the checkpoint that is exported: the best, or the last where none is best.
@@ -89,7 +102,8 @@ class Run:
 class MetricsFile(Logger):
     """Writes metrics.csv: one row a step that logged something, columns as they first appear.
 
-    Unlike Lightning's, it goes on with the rows of the run that it resumes.
+    Unlike Lightning's, it goes on with the rows of the run that it resumes. It is about training:
+    what is logged before :meth:`go_on_from` and after the end, the final test, is left out.
 
     Args:
         path: The file.
@@ -99,6 +113,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path = path
         self._rows: dict[int, dict[str, float]] = {}
+        self._open = False
 
     @property
     def name(self) -> str:
@@ -119,11 +134,13 @@ class MetricsFile(Logger):
         """Keep the file's rows before this optimizer step, drop what a resumed run redoes."""
         rows = read_metrics(self.path) if self.path.is_file() else []
         self._rows = {int(row["step"]): row for row in rows if row["step"] < step}
+        self._open = True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add values to the step's row."""
-        self._rows.setdefault(step or 0, {"step": step or 0}).update(metrics)
+        if self._open:
+            self._rows.setdefault(step or 0, {"step": step or 0}).update(metrics)
 
     def log_hyperparams(self, params: Any) -> None:
         """Nothing: recipe.yaml holds them."""
@@ -142,9 +159,10 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write what is left."""
-        if self._rows:
+        """Write what is left, and take no more."""
+        if self._open and self._rows:
             self.write()
+        self._open = False
 
 
 def _next_number(parent: Path) -> Path:

@@ -38,6 +38,8 @@ class NetSettings:
                 "net.weights: the weights fix the net; leave out shortcut, zeros and "
                 "zero_init_residual"
             )
+        _fraction("net.stochastic_depth", self.stochastic_depth)
+        _at_least("net.checkpoint_blocks", self.checkpoint_blocks, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,26 +28,24 @@ def run_in_segments(
     """
     for start in range(0, len(blocks), segment):
         part, factors = blocks[start : start + segment], keep[start : start + segment]
-
-        def run(
-            x: Tensor,
-            part: Sequence[nn.Module] = part,
-            factors: Sequence[Tensor | None] = factors,
-        ) -> Tensor:
-            for block, factor in zip(part, factors, strict=True):
-                x = block(x, factor)
-            return x
-
-        def contexts(
-            part: Sequence[nn.Module] = part,
-        ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _still_statistics(part)
-
+        run = partial(_run, part, factors)
         if torch.compiler.is_compiling():  # its graph recomputes values, never buffers' updates
             x = checkpoint(run, x, use_reentrant=False)
         else:
-            x = checkpoint(run, x, use_reentrant=False, context_fn=contexts)
+            x = checkpoint(run, x, use_reentrant=False, context_fn=partial(_contexts, part))
     return x
+
+
+def _run(blocks: Sequence[nn.Module], keep: Sequence[Tensor | None], x: Tensor) -> Tensor:
+    for block, factor in zip(blocks, keep, strict=True):
+        x = block(x, factor)
+    return x
+
+
+def _contexts(
+    blocks: Sequence[nn.Module],
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _still_statistics(blocks)
 
 
 @contextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from resnet_hub.architecture import ARCHITECTURES, name_of
 from resnet_hub.counting import multiply_adds, natural_size, parameters
 from resnet_hub.errors import WeightsMismatch
+from resnet_hub.zoo import ARCHITECTURES, name_of
 
 if TYPE_CHECKING:
     from resnet_hub.nets.resnet import ResNet

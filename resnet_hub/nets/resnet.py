@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub import __version__
-from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement, find_row
+from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.nets.blocks import Block, build_block, convolution
 from resnet_hub.nets.checkpointing import run_in_segments
@@ -19,6 +19,7 @@ from resnet_hub.randomness import uniform
 from resnet_hub.weights.card import Card, Provenance
 from resnet_hub.weights.hub import read_model, write_model
 from resnet_hub.weights.match import HEAD, STEM, adapted_stem, differs_along, matched
+from resnet_hub.zoo import find_row
 
 logger = logging.getLogger("resnet_hub")
 
@@ -289,7 +290,7 @@ class ResNet(nn.Module):
 
     def _initialise(self, zero_init_residual: bool) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if zero_init_residual:
             for block in self.blocks:

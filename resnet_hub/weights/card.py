@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from resnet_hub.architecture import Architecture, name_of
+from resnet_hub.architecture import Architecture
 from resnet_hub.counting import multiply_adds, parameters
 from resnet_hub.errors import CorruptFile, InvalidSetting, did_you_mean
 from resnet_hub.preprocess import Preprocess
+from resnet_hub.zoo import name_of
 
 FORMAT = 1
 """Format number of the card; raised when a reader of the old one would misread the new one."""

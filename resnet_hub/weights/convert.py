@@ -13,21 +13,9 @@ from torch import Tensor
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile
+from resnet_hub.labels import CIFAR10_LABELS
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnet_hub.weights.store import read_tensors
-
-CIFAR10_LABELS = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnet_hub.architecture import ARCHITECTURES
 from resnet_hub.errors import DataMissing, UnknownName, did_you_mean
 from resnet_hub.weights.card import (
     CARD_NAME,
@@ -23,6 +22,7 @@ from resnet_hub.weights.store import (
     write_tensors,
     write_text,
 )
+from resnet_hub.zoo import ARCHITECTURES
 
 
 def resolve(source: str | Path) -> Path:

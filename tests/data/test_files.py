@@ -1,4 +1,5 @@
 import gc
+import pickle
 import subprocess
 import sys
 import time
@@ -150,7 +151,7 @@ def test_a_bad_image_met_by_a_worker_stops_in_the_same_one_line(
     assert said(2) == said(0)
     assert "\n" not in said(2)
     gc.collect()
-    assert time.perf_counter() - began < 4  # else torch waited 5 s for each worker, then killed it
+    assert time.perf_counter() - began < 8  # else torch waited 5 s for each worker, then killed it
 
 
 def test_skipped_images_are_left_out_and_counted(samples: list[tuple[str, int]]) -> None:
@@ -264,6 +265,17 @@ def test_scale_crop_flip_never_falls_a_pixel_short(tmp_path: Path, width: int) -
         for side in (17, 29, 30):
             transform = scale_crop_flip(side, scale=(side, side), interpolation="bicubic")
             assert keyed(transform, path, 1)[0].shape == (3, side, side)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [RANDOM, EVALUATION, scale_crop_flip(SIZE, scale=(SIZE, 20), interpolation="bicubic")],
+)
+def test_a_data_set_can_be_sent_to_a_fresh_worker(
+    samples: list[tuple[str, int]], transform: Transform
+) -> None:
+    data = files(samples, transform)
+    assert same(pickle.loads(pickle.dumps(data))[chosen(2, 9)], data[chosen(2, 9)])
 
 
 def test_reading_in_a_fresh_worker_imports_no_lightning() -> None:

@@ -182,7 +182,9 @@ def test_lightning_reports_skipped_images_once_an_epoch(
     )  # fmt: skip
     with caplog.at_level(logging.WARNING, "resnet_hub"):
         trainer.fit(module, datamodule=data)
-    said = sorted(r.getMessage().split(" that")[0] for r in caplog.records if r.name == "resnet_hub")
+    said = sorted(
+        r.getMessage().split(" that")[0] for r in caplog.records if r.name == "resnet_hub"
+    )
     assert said == ["1 image", "1 image", "2 images", "2 images"]
     assert len(module.seen) == 4
     assert sum(map(len, module.seen)) == 12

@@ -116,7 +116,11 @@ def test_flipped_bytes_give_a_picture_or_bad_data_and_nothing_else(
 @pytest.mark.parametrize("name", ["grey.png", "grey.tif", "grey.pgm"])
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, name: str) -> None:
     ramp = np.linspace(0, 65535, 300, dtype=np.uint16).reshape(15, 20)
-    path = save(tmp_path / name, Image.fromarray(ramp))
+    path = tmp_path / name
+    if name.endswith("pgm"):  # older Pillows read it and do not write it
+        path.write_bytes(b"P5 20 15 65535\n" + ramp.astype(">u2").tobytes())
+    else:
+        save(path, Image.fromarray(ramp))
     expected = (ramp >> 8).astype(np.uint8)
     np.testing.assert_array_equal(np.asarray(read_image(path, mode="L")), expected)
     np.testing.assert_array_equal(np.asarray(read_image(path)), np.stack([expected] * 3, -1))

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from reference_nets import fill, preact_logits, residual_logits
 from torch import nn
 
-from reference_nets import fill, preact_logits, residual_logits
-from resnet_hub.architecture import Architecture, find_row
+from resnet_hub.architecture import Architecture
 from resnet_hub.nets.blocks import PadShortcut
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.zoo import find_row
 
 DEPTHS = (2, 1, 2)
 SMALL = {"depths": DEPTHS, "width": 8, "classes": 5}

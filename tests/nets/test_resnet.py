@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from reference_nets import fill
 from torch import nn
 
-from reference_nets import fill
-from resnet_hub.architecture import ARCHITECTURES, Architecture, find_row
+from resnet_hub.architecture import Architecture
 from resnet_hub.counting import natural_size, parameters
 from resnet_hub.errors import InvalidSetting, UnknownName
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import sample_keys
+from resnet_hub.zoo import ARCHITECTURES, find_row
 
 SMALL = Architecture(depths=(2, 2, 2), block="basic", stem="cifar", width=8, classes=5)
 RESIDUAL = [n for n, row in ARCHITECTURES.items() if row.architecture.form != "plain"]
@@ -52,9 +53,7 @@ def test_every_shortcut_option_counts_as_the_closed_form_says(name, option):
     assert learnable(net) == parameters(net.architecture)
 
 
-@pytest.mark.parametrize(
-    "name", ["cifar_resnet20", "cifar_plain20", "cifar_preact_resnet20", "cifar_resnet18"]
-)
+@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_plain20", "cifar_preact_resnet20"])
 def test_a_fresh_net_trains_a_step_on_the_cpu(name):
     torch.manual_seed(0)
     net = ResNet(name)
@@ -70,11 +69,12 @@ def test_convolutions_begin_by_hes_rule(name):
     torch.manual_seed(0)
     for module in ResNet(name).modules():
         if isinstance(module, nn.Conv2d):
-            count = module.weight.numel()
+            weight = module.weight.detach()
+            count = weight.numel()
             expected = (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
-            ratio = float(module.weight.std()) / expected
+            ratio = float(weight.std()) / expected
             assert abs(ratio - 1) < 5 / (2 * count) ** 0.5  # five standard errors
-            assert abs(float(module.weight.mean())) < 5 * expected / count**0.5
+            assert abs(float(weight.mean())) < 5 * expected / count**0.5
         elif isinstance(module, nn.BatchNorm2d):
             assert module.weight.eq(1).all()
             assert module.bias.eq(0).all()
@@ -259,19 +259,12 @@ def test_under_autocast_units_stay_in_half_precision():
 
 # Compilers
 
-REPRESENTATIVE = [
-    "resnet18",
-    "resnext50_32x4d",
-    "resnetv2_18",
-    "preact_resnet18",
-    "cifar_resnet20",
-    "cifar_plain20",
-]
+REPRESENTATIVE = ["resnet18", "resnetv2_18", "cifar_resnet20", "cifar_preact_resnet20"]
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVE)
 def test_a_net_exports_with_a_free_batch_size(name):
-    net = fill(ResNet(name))
+    net = fill(on_meta(name))
     dynamic = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(net, (torch.randn(2, 3, 32, 32),), dynamic_shapes=dynamic)
     x = torch.randn(3, 3, 32, 32)
@@ -281,7 +274,7 @@ def test_a_net_exports_with_a_free_batch_size(name):
 @pytest.mark.parametrize("name", REPRESENTATIVE)
 def test_a_net_compiles_without_a_graph_break(name):
     torch._dynamo.reset()
-    net = fill(ResNet(name))
+    net = fill(on_meta(name))
     x = torch.randn(2, 3, 32, 32)
     expected = net(x)
     compiled = torch.compile(net, fullgraph=True, backend="eager")

@@ -1,0 +1,155 @@
+"""The one table of every named net: adding a net is adding a row. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from resnet_hub.architecture import Architecture, BlockKind
+from resnet_hub.errors import UnknownName, did_you_mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named net with what its source says of it.
+
+    Attributes:
+        architecture: The net.
+        source: Paper and section, or the reference implementation.
+        error: Published top-1 error in percent, ``None`` where the source gives none.
+        measure: What ``error`` was measured on.
+    """
+
+    architecture: Architecture
+    source: str
+    error: float | None = None
+    measure: str = ""
+
+
+_UNITS: dict[int, tuple[tuple[int, ...], BlockKind]] = {
+    18: ((2, 2, 2, 2), "basic"),
+    34: ((3, 4, 6, 3), "basic"),
+    50: ((3, 4, 6, 3), "bottleneck"),
+    101: ((3, 4, 23, 3), "bottleneck"),
+    152: ((3, 8, 36, 3), "bottleneck"),
+    200: ((3, 24, 36, 3), "bottleneck"),
+}
+
+
+def _imagenet(layers: int, **changes: Any) -> Architecture:
+    depths, block = _UNITS[layers]
+    return Architecture(depths=depths, block=block, **changes)
+
+
+def _cifar(layers: int, **changes: Any) -> Architecture:
+    # 1512.03385 §4.2 (6n + 2 layers); 1603.05027 §3 for the bottleneck nets (9n + 2).
+    block: BlockKind = "bottleneck" if layers in (164, 1001) else "basic"
+    units = (layers - 2) // (9 if block == "bottleneck" else 6)
+    own: dict[str, Any] = {
+        "shortcut": "B" if block == "bottleneck" else "A",
+        "stride_in": "1x1",
+        "width": 16,
+        "classes": 10,
+        "stem": "cifar",
+    }
+    return Architecture(depths=(units,) * 3, block=block, **{**own, **changes})
+
+
+_ONE_CROP = "ImageNet val, 1-crop 224"
+_TEN_CROP = "ImageNet val, 10-crop 224"
+_CROP_320 = "ImageNet val, 1-crop 320"
+_C10 = "CIFAR-10 test"
+_P15, _P16 = "1512.03385", "1603.05027"
+_KH = "KaimingHe/deep-residual-networks"
+_FB = "fb.resnet.torch"
+
+ARCHITECTURES: Mapping[str, Row] = MappingProxyType(
+    {
+        "resnet18": Row(_imagenet(18), _FB, 30.41, _ONE_CROP),
+        "resnet34": Row(_imagenet(34), _FB, 26.73, _ONE_CROP),
+        "resnet50": Row(_imagenet(50), _FB, 24.01, _ONE_CROP),
+        "resnet101": Row(_imagenet(101), _FB, 22.44, _ONE_CROP),
+        "resnet152": Row(_imagenet(152), "torchvision V1", 21.688, _ONE_CROP),
+        "resnet200": Row(_imagenet(200), f"{_P16} Table 5"),
+        "resnet50_v1": Row(_imagenet(50, stride_in="1x1"), f"{_P15}, {_KH}", 24.7, _ONE_CROP),
+        "resnet101_v1": Row(_imagenet(101, stride_in="1x1"), f"{_P15}, {_KH}", 23.6, _ONE_CROP),
+        "resnet152_v1": Row(_imagenet(152, stride_in="1x1"), f"{_P15}, {_KH}", 23.0, _ONE_CROP),
+        "plain18": Row(_imagenet(18, form="plain"), f"{_P15} Table 2", 27.94, _TEN_CROP),
+        "plain34": Row(_imagenet(34, form="plain"), f"{_P15} Table 2", 28.54, _TEN_CROP),
+        "preact_resnet18": Row(_imagenet(18, form="preact"), f"{_P16} Fig. 4(e)"),
+        "preact_resnet34": Row(_imagenet(34, form="preact"), f"{_P16} Fig. 4(e)"),
+        "preact_resnet50": Row(_imagenet(50, form="preact"), f"{_P16} Fig. 4(e)"),
+        "preact_resnet101": Row(_imagenet(101, form="preact"), f"{_P16} Fig. 4(e)"),
+        "preact_resnet152": Row(_imagenet(152, form="preact"), f"{_P16} Table 5", 21.1, _CROP_320),
+        "preact_resnet200": Row(_imagenet(200, form="preact"), f"{_P16} Table 5", 20.7, _CROP_320),
+        "resnetv2_18": Row(_imagenet(18, form="preact", entry="own"), "timm resnetv2_18"),
+        "resnetv2_34": Row(_imagenet(34, form="preact", entry="own"), "timm resnetv2_34"),
+        "resnetv2_50": Row(_imagenet(50, form="preact", entry="own"), "timm resnetv2_50"),
+        "resnetv2_101": Row(_imagenet(101, form="preact", entry="own"), "timm resnetv2_101"),
+        "resnetv2_152": Row(_imagenet(152, form="preact", entry="own"), "timm resnetv2_152"),
+        "wide_resnet50_2": Row(_imagenet(50, group_width=128), "torchvision V1", 21.532, _ONE_CROP),
+        "wide_resnet101_2": Row(
+            _imagenet(101, group_width=128), "torchvision V1", 21.152, _ONE_CROP
+        ),
+        "resnext50_32x4d": Row(
+            _imagenet(50, groups=32, group_width=4), "torchvision V1", 22.382, _ONE_CROP
+        ),
+        "resnext101_32x8d": Row(
+            _imagenet(101, groups=32, group_width=8), "torchvision V1", 20.688, _ONE_CROP
+        ),
+        "resnext101_64x4d": Row(
+            _imagenet(101, groups=64, group_width=4), "torchvision V1", 16.754, _ONE_CROP
+        ),
+        "cifar_resnet20": Row(_cifar(20), f"{_P15} Table 6", 8.75, _C10),
+        "cifar_resnet32": Row(_cifar(32), f"{_P15} Table 6", 7.51, _C10),
+        "cifar_resnet44": Row(_cifar(44), f"{_P15} Table 6", 7.17, _C10),
+        "cifar_resnet56": Row(_cifar(56), f"{_P15} Table 6", 6.97, _C10),
+        "cifar_resnet110": Row(_cifar(110), f"{_P15} Table 6", 6.61, f"{_C10}, mean of 5"),
+        "cifar_resnet1202": Row(_cifar(1202), f"{_P15} Table 6", 7.93, _C10),
+        "cifar_resnet164": Row(_cifar(164), f"{_P16} Table 2", 5.93, f"{_C10}, median of 5"),
+        "cifar_resnet1001": Row(_cifar(1001), f"{_P16} Table 3", 7.61, f"{_C10}, median of 5"),
+        "cifar_plain20": Row(_cifar(20, form="plain"), f"{_P15} Fig. 6"),
+        "cifar_plain32": Row(_cifar(32, form="plain"), f"{_P15} Fig. 6"),
+        "cifar_plain44": Row(_cifar(44, form="plain"), f"{_P15} Fig. 6"),
+        "cifar_plain56": Row(_cifar(56, form="plain"), f"{_P15} Fig. 6"),
+        "cifar_plain110": Row(_cifar(110, form="plain"), f"{_P15} §4.2"),
+        "cifar_preact_resnet20": Row(_cifar(20, form="preact"), f"{_P16} Fig. 4(e)"),
+        "cifar_preact_resnet32": Row(_cifar(32, form="preact"), f"{_P16} Fig. 4(e)"),
+        "cifar_preact_resnet44": Row(_cifar(44, form="preact"), f"{_P16} Fig. 4(e)"),
+        "cifar_preact_resnet56": Row(_cifar(56, form="preact"), f"{_P16} Fig. 4(e)"),
+        "cifar_preact_resnet110": Row(
+            _cifar(110, form="preact"), f"{_P16} Table 2", 6.37, f"{_C10}, median of 5"
+        ),
+        "cifar_preact_resnet164": Row(
+            _cifar(164, form="preact"), f"{_P16} Table 2", 5.46, f"{_C10}, median of 5"
+        ),
+        "cifar_preact_resnet1001": Row(
+            _cifar(1001, form="preact"), f"{_P16} Table 3", 4.92, f"{_C10}, median of 5"
+        ),
+        "cifar_resnet18": Row(_imagenet(18, stem="cifar", classes=10), "3×3-stem ResNet-18"),
+        "cifar_resnet34": Row(_imagenet(34, stem="cifar", classes=10), "3×3-stem ResNet-34"),
+        "cifar_resnet50": Row(_imagenet(50, stem="cifar", classes=10), "3×3-stem ResNet-50"),
+    }
+)
+"""Every named net. Figures are the sources', never ours; an empty one is not stated there."""
+
+
+def find_row(name: str) -> Row:
+    """Return the table's row called ``name``.
+
+    Raises:
+        UnknownName: No such row; the message offers the nearest name.
+    """
+    if name not in ARCHITECTURES:
+        hint = did_you_mean(name, ARCHITECTURES) or "; `resnet-hub list` shows them all"
+        raise UnknownName(f"no net is called {name!r}{hint}")
+    return ARCHITECTURES[name]
+
+
+def name_of(architecture: Architecture) -> str | None:
+    """Return the row whose net this is, whatever its classes and input channels, or ``None``."""
+    for name, row in ARCHITECTURES.items():
+        own = row.architecture
+        if own == replace(architecture, classes=own.classes, in_channels=own.in_channels):
+            return name
+    return None

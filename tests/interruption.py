@@ -1,0 +1,58 @@
+"""A callback, to be named in recipes, that sends the process a signal in the middle of a run."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+
+class SignalAt(Callback):
+    """Sends one signal, once for all processes that share the mark.
+
+    Args:
+        mark: A file that is there once the signal was sent.
+        signal: Its name.
+        batch: Training batches, from the run's beginning, before the signal may come.
+        hook: Where it comes.
+        hang: Seconds that the hook takes after it.
+    """
+
+    def __init__(
+        self,
+        mark: str,
+        *,
+        signal: str = "SIGINT",
+        batch: int = 0,
+        hook: str = "train_batch",
+        hang: float = 0,
+    ) -> None:
+        self.mark, self.signal, self.batch, self.hook = Path(mark), signal, batch, hook
+        self.hang = hang
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        self._reached("train_batch", trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._reached("validation", trainer)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._reached("train_end", trainer)
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._reached("test", trainer)
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self._reached("setup", trainer)
+
+    def _reached(self, hook: str, trainer: L.Trainer) -> None:
+        done = 0 if hook == "setup" else trainer.fit_loop.total_batch_idx
+        if hook == self.hook and done >= self.batch and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), getattr(signal, self.signal))
+            time.sleep(self.hang)

@@ -1,0 +1,258 @@
+"""The card: what it keeps, and how it meets a card that was made to hurt."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import yaml
+
+from resnet_hub.architecture import Architecture
+from resnet_hub.errors import CorruptFile, InvalidSetting
+from resnet_hub.preprocess import Preprocess
+from resnet_hub.weights.card import Card, Provenance, Score, read_card, write_readme
+from resnet_hub.zoo import ARCHITECTURES
+
+SHA = "0123456789abcdef" * 4
+CARD = Card(
+    architecture=ARCHITECTURES["cifar_resnet20"].architecture,
+    preprocess=Preprocess(size=32, resize=None, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+    labels=("plane", "café", "鳥", *"defghij"),
+    provenance=Provenance(
+        sha256=SHA,
+        source="a run",
+        recipe={"optimizer": {"lr": 0.1}, "net": "cifar_resnet20"},
+        commit="abc",
+        seed=3,
+        epochs=164,
+        scores=(Score(data="CIFAR-10 test", top1=0.9163, top5=0.9971, n=10000),),
+        licence="Apache-2.0",
+        version="0.1.0",
+    ),
+)
+
+
+def hostile(*path: str, value: object) -> str:
+    """The card's text with one field changed."""
+    content = json.loads(CARD.to_json())
+    inner = content
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return json.dumps(content)
+
+
+def refusal(text: str) -> str:
+    start = perf_counter()
+    with pytest.raises(CorruptFile) as caught:
+        Card.from_json(text, "m/config.json")
+    assert perf_counter() - start < 1
+    message = str(caught.value)
+    assert message.startswith("m/config.json: not a card of this package (")
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+def test_a_card_comes_back_as_it_was():
+    assert Card.from_json(CARD.to_json(), "x") == CARD
+    assert json.loads(CARD.to_json())["name"] == "cifar_resnet20"
+    assert "鳥" in CARD.to_json()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_row_comes_back_by_its_name(name):
+    net = ARCHITECTURES[name].architecture
+    card = Card(
+        architecture=net,
+        preprocess=Preprocess.default_for(net),
+        labels=None,
+        provenance=Provenance(sha256=SHA),
+    )
+    assert Card.from_json(card.to_json(), "x") == card
+    assert card.name == name
+
+
+def test_a_net_of_no_row_is_described_by_its_layers():
+    net = Architecture(depths=(2, 2), block="bottleneck", classes=10)
+    assert replace(CARD, architecture=net).name == "a 14-layer net"
+
+
+def test_labels_and_channels_must_fit_the_net():
+    with pytest.raises(InvalidSetting, match="labels: 3 names for 10 classes"):
+        replace(CARD, labels=("a", "b", "c"))
+    with pytest.raises(InvalidSetting, match="1 channels for a net that takes 3"):
+        replace(CARD, preprocess=CARD.preprocess.with_channels(1))
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        {"top1": 91.6},
+        {"top1": float("nan")},
+        {"top5": "1"},
+        {"top5": None},
+        {"n": 0},
+        {"n": 1.5},
+        {"data": None},
+    ],
+)
+def test_a_score_is_two_fractions_of_a_number_of_images(score):
+    with pytest.raises(InvalidSetting, match="score: "):
+        Score(**{"data": "d", "top1": 0.5, "top5": 0.9, "n": 10, **score})
+
+
+def test_what_could_not_be_read_back_is_not_written():
+    recipe = replace(CARD.provenance, recipe={"lr": float("nan")})
+    with pytest.raises(InvalidSetting, match=r"config\.json: cannot hold this"):
+        replace(CARD, provenance=recipe).to_json()
+    recipe = replace(CARD.provenance, recipe={"root": Path("x")})
+    with pytest.raises(InvalidSetting, match=r"config\.json: cannot hold this"):
+        replace(CARD, provenance=recipe).to_json()
+    large = Preprocess(size=224, mean=(0.485123,) * (3 * 224 * 224))
+    with pytest.raises(InvalidSetting, match=r"config\.json: .* bytes are over 1,048,576"):
+        replace(CARD, preprocess=large).to_json()
+
+
+# Cards made to hurt
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["format"], 2, "format 2, this version reads 1; upgrade resnet-hub"),
+        (["format"], "1", "format '1'"),
+        (["format"], None, "format None"),
+        (["architecture"], [], "depths"),
+        (["architecture"], "resnet50", "architecture"),
+        (["architecture", "depths"], [10**9] * 3, "depths: 1000000000"),
+        (["architecture", "depths"], [1] * 1000, r"depths: \(1, 1, 1"),
+        (["architecture", "depths"], [], "depths"),
+        (["architecture", "depths"], [0, 1, 1], "depths: 0"),
+        (["architecture", "depths"], [1.5, 1, 1], r"depths: 1\.5"),
+        (["architecture", "depths"], 3, "depths: 3"),
+        (["architecture", "width"], 10**9, "width: 1000000000"),
+        (["architecture", "width"], 8192, "parameters are over 1,000,000,000"),
+        (["architecture", "width"], True, "width: True"),
+        (["architecture", "classes"], -5, "classes: -5"),
+        (["architecture", "classes"], 10**9, "classes: 1000000000"),
+        (["architecture", "block"], "vit", "block: 'vit' is none of basic, bottleneck"),
+        (["architecture", "block"], ["basic"], "block"),
+        (["architecture", "depth"], 3, "no field 'depth'; did you mean 'depths'"),
+        (["architecture", "x" * 10**6], 3, "no field 'xxx"),
+        (["architecture", "block"], "y" * 10**6, "block: 'yyy"),
+        (["preprocess", "size"], 0, "preprocess.size: 0"),
+        (["preprocess", "size"], 10**9, "preprocess.size: 1000000000"),
+        (["preprocess", "std"], [0, 1, 1], "preprocess.std"),
+        (["preprocess", "std"], [], "preprocess.std"),
+        (["preprocess", "mean"], [0.5] * 4, "preprocess.mean"),
+        (["preprocess", "mean"], "abc", "preprocess.mean"),
+        (["preprocess", "mode"], 1, "no field 'mode'"),
+        (["labels"], "abcdefghij", "labels: not a list of names"),
+        (["labels"], [1] * 10, "labels: not a list of names"),
+        (["labels"], {str(i): i for i in range(10)}, "labels: not a list of names"),
+        (["labels"], ["a"] * 3, "labels: 3 names for 10 classes"),
+        (["provenance", "sha256"], SHA.upper(), "64 lower-case hex digits"),
+        (["provenance", "sha256"], "", "64 lower-case hex digits"),
+        (["provenance", "sha256"], None, "64 lower-case hex digits"),
+        (["provenance", "sha265"], SHA, "no field 'sha265'; did you mean 'sha256'"),
+        (["provenance", "epochs"], "many", "provenance.epochs: 'many'"),
+        (["provenance", "recipe"], "lr: 1", "provenance.recipe"),
+        (["provenance", "licence"], ["MIT"], "provenance.licence"),
+        (["provenance", "scores"], 5, "provenance.scores"),
+        (["provenance", "scores"], None, "NoneType"),
+        (["provenance", "scores"], [{"data": "d"}], "missing"),
+        (["provenance", "scores"], [{"a\nb": 1}], "a b"),
+    ],
+)
+def test_a_field_that_cannot_be_is_refused_by_its_name(path, value, words):
+    assert re.search(words, refusal(hostile(*path, value=value)))
+
+
+@pytest.mark.parametrize("field", ["architecture", "preprocess", "labels", "provenance"])
+def test_a_missing_field_is_named(field):
+    content = json.loads(CARD.to_json())
+    del content[field]
+    assert f"no field '{field}'" in refusal(json.dumps(content))
+
+
+def test_a_key_that_stands_twice_is_refused():
+    text = CARD.to_json()
+    assert "twice" in refusal(text.replace('"classes": 10', '"classes": 10, "classes": 10'))
+    assert "twice" in refusal(text.replace('"labels":', '"labels": null, "labels":'))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_refused(number):
+    assert f"{number} is no number" in refusal(CARD.to_json().replace("0.9163", number))
+
+
+def test_a_number_beyond_all_floats_is_refused():
+    refusal(CARD.to_json().replace("0.9163", "1e999"))
+    refusal(hostile("preprocess", "mean", value=["?"] * 3).replace('"?"', "1e999"))
+    refusal(CARD.to_json().replace("164", "9" * 10_000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "null", '"a"', "<html></html>", "[" * 200_000, '{"a":' * 100_000],
+)
+def test_what_is_no_card_at_all_is_refused(text):
+    refusal(text)
+
+
+# Folders
+
+
+def test_a_folder_without_a_card_is_no_model_folder(tmp_path):
+    with pytest.raises(CorruptFile, match=r"no model folder \(it holds no config\.json\)"):
+        read_card(tmp_path)
+
+
+def test_a_card_over_one_mebibyte_is_refused_unread(tmp_path):
+    (tmp_path / "config.json").write_text(" " * (1 << 20) + "{}")
+    with pytest.raises(CorruptFile, match="over 1,048,576 bytes"):
+        read_card(tmp_path)
+
+
+def test_a_card_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CorruptFile, match=r"config\.json: not text"):
+        read_card(tmp_path)
+
+
+def test_a_card_is_read_from_its_folder(tmp_path):
+    (tmp_path / "config.json").write_text(CARD.to_json(), encoding="utf-8")
+    assert read_card(tmp_path) == CARD
+
+
+# README
+
+
+def test_the_readme_opens_with_front_matter_and_says_what_it_is():
+    text = write_readme(CARD, "models/net")
+    front = yaml.safe_load(text.split("---")[1])
+    assert front == {
+        "library_name": "resnet_hub",
+        "pipeline_tag": "image-classification",
+        "tags": ["resnet"],
+        "license": "apache-2.0",
+    }
+    for words in (
+        "# cifar_resnet20",
+        "269,722 parameters, 40.6 million multiply-adds at 32 pixels",
+        "| CIFAR-10 test | 91.63% | 99.71% | 10,000 |",
+        'ResNet.from_pretrained("models/net")',
+        SHA,
+        "seed: 3",
+    ):
+        assert words in text
+
+
+def test_a_readme_without_scores_or_licence_says_so():
+    text = write_readme(replace(CARD, provenance=Provenance(sha256=SHA)), "m")
+    assert "Not measured." in text
+    assert "licence: unstated" in text
+    assert "license" not in text.split("---")[1]
