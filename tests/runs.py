@@ -14,12 +14,17 @@ import torch
 from resnet_hub.cli.__main__ import main
 
 ROOT = Path(__file__).parents[1]
-TINY = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.log_every_n_steps=1")
+TINY = (
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.log_every_n_steps=1",
+)
 """Flags that make the quickstart recipe a matter of half a second."""
 
 
 def command(*arguments: object) -> int:
     """Run ``resnet-hub`` in this process and return its exit code."""
+    torch.set_num_threads(1)  # on so small images threads wait longer than they work
     return main([str(argument) for argument in arguments])
 
 
@@ -56,7 +61,7 @@ def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
 def environment() -> dict[str, str]:
     """The variables of a process that imports this package and tests' modules, and sums alike."""
     places = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
 
 
 def checkpoint(run: Path, name: str = "last") -> dict:

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import random
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -713,14 +714,15 @@ def test_paths_that_lead_out_of_the_archive_are_not_followed(
     assert list(tmp_path.rglob("escaped")) == []
 
 
-def test_processes_that_download_at_once_end_with_one_whole_set(
-    server: Server, tmp_path: Path
+def test_two_that_download_at_once_end_with_one_whole_set(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # threads may restore it in the wrong order
     root = tmp_path / "root"
     together = threading.Barrier(2)
 
     def wait_for_the_other(number: int) -> None:
-        if number > 2:  # after both have looked and found nothing
+        if number <= 2:  # one of each: both have looked and found nothing
             together.wait(timeout=20)
 
     server.before_answer = wait_for_the_other

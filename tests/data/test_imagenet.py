@@ -10,10 +10,10 @@ from pictures import class_folders, save
 
 from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.imagenet import ImageNet
-from resnet_hub.labels import imagenet_classes
 from resnet_hub.data.module import open_data
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import BadData, CorruptFile, DataMissing, InvalidSetting, ResNetHubError
+from resnet_hub.labels import imagenet_classes
 
 TENCH, GOLDFISH, CRANE, MAILLOT = "n01440764", "n01443537", "n02012849", "n03710721"
 LABELS = {TENCH: 0, GOLDFISH: 1, CRANE: 134, MAILLOT: 639}
