@@ -18,6 +18,9 @@ Connection = Literal["none", "identity", "pad", "project"]
 EXPANSION: dict[BlockKind, int] = {"basic": 1, "bottleneck": 4}
 """Output channels of a block, in units of its width (1512.03385 Fig. 5)."""
 
+MOST_UNITS = 1000
+"""Units of the deepest net that is built: beyond 1202 layers, and no more than a card may ask."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
@@ -89,7 +92,8 @@ class Architecture:
         if not isinstance(self.depths, tuple) or not 1 <= len(self.depths) <= 5:
             raise InvalidSetting(f"depths: {self.depths!r} is not 1 to 5 numbers of units")
         for depth in self.depths:
-            _check_count("depths", depth, 1000)
+            _check_count("depths", depth, MOST_UNITS)
+        _check_count("depths, in all,", sum(self.depths), MOST_UNITS)
         if self.block == "basic" and (self.groups, self.group_width) != (1, 64):
             raise InvalidSetting("groups, group_width: basic blocks have neither; use bottleneck")
         if self.width * self.group_width % 64:

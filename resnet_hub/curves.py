@@ -47,14 +47,15 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     ):
         epochs, values = series(rows, name)
         if epochs:
-            error.plot(epochs, [100 * (1 - v) for v in values], color=colour, label=label)
+            values = [100 * (1 - value) for value in values]
+            error.plot(epochs, values, color=colour, label=label, marker=_marker(epochs))
     for name, colour, label in (
         ("train/epoch_loss", _TRAIN, "training"),
         (f"{split}/loss", _WATCHED, "validation" if split == "val" else "test"),
     ):
         epochs, values = series(rows, name)
         if epochs:
-            loss.plot(epochs, values, color=colour, label=label)
+            loss.plot(epochs, values, color=colour, label=label, marker=_marker(epochs))
     for axes, title in ((error, "top-1 error (%)"), (loss, "loss")):
         axes.set(xlabel="epoch", title=title)
         axes.set_ylim(bottom=0)
@@ -64,3 +65,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     stream = BytesIO()
     figure.savefig(stream, format="png")
     write_file(picture, lambda file: file.write(stream.getvalue()))
+
+
+def _marker(epochs: list[float]) -> str | None:
+    return "." if len(epochs) == 1 else None  # a line through one point is not seen

@@ -23,19 +23,19 @@ def fill(net: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for name, tensor in net.state_dict().items():
             start = zlib.crc32(name.encode()) % len(noise)
-            count = tensor.numel()
-            values = noise.roll(-start).repeat(count // len(noise) + 1)[:count].view(tensor.shape)
+            values = noise.roll(-start)
             if name.endswith("num_batches_tracked"):
-                values = torch.zeros(())
+                values = torch.zeros(1)
             elif tensor.dim() > 1:
-                values = values * (2 / (count / len(tensor))) ** 0.5
+                values = values * (2 / (tensor.numel() / len(tensor))) ** 0.5
             elif name.endswith("running_var"):
                 values = 0.5 + 0.5 * values.abs()
             elif name.endswith("weight"):
                 values = 1 + 0.3 * values.clamp(-1.5, 1.5)
             else:
                 values = 0.1 * values
-            tensor.copy_(values)
+            for part in tensor.view(-1).split(len(noise)):
+                part.copy_(values[: len(part)])
     return net.eval()
 
 

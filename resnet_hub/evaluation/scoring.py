@@ -3,13 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
 from resnet_hub.data.module import DataModule
-from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.fit import measure
+from resnet_hub.learning.fit import make_trainer, measure
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import Score
 
@@ -29,15 +25,11 @@ def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = 
         InvalidSetting: Net, data or trainer options do not go together.
         ResNetHubError: The data cannot be read.
     """
-    options: dict[str, Any] = {"enable_progress_bar": False, **(trainer or {})}
-    try:
-        runner = L.Trainer(
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            **options,
-        )
-    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
-    return measure(runner, Classifier(net), data)
+    options = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        **(trainer or {}),
+        "logger": False,
+        "enable_checkpointing": False,
+    }
+    return measure(make_trainer(options), Classifier(net), data)

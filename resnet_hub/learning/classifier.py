@@ -83,7 +83,7 @@ class Classifier(L.LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        """Check that net, data and precision go together; compile if asked.
+        """Check that net and data go together; compile if asked.
 
         Raises:
             InvalidSetting: They do not.
@@ -103,10 +103,6 @@ class Classifier(L.LightningModule):
             if stage == "fit":
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
-        if self.trainer.precision == "16-mixed" and self.trainer.strategy.root_device.type == "cpu":
-            raise InvalidSetting(
-                "trainer.precision: 16-mixed on a CPU would silently be bf16; use bf16-mixed"
-            )
         if self.settings.compile:
             self.net.compile()
 

@@ -1,7 +1,7 @@
 """A whole run: from a recipe to a trained, tested and exported model folder."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -117,6 +117,21 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     return data, classifier
 
 
+def make_trainer(options: Mapping[str, Any]) -> L.Trainer:
+    """Return Lightning's Trainer with these options, the data modules' samplers left as they are.
+
+    Raises:
+        InvalidSetting: Lightning refuses them, or would change the precision.
+    """
+    try:
+        trainer = L.Trainer(**options, use_distributed_sampler=False)  # the samplers know the ranks
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
+    if options.get("precision") == "16-mixed" and trainer.precision != "16-mixed":
+        raise InvalidSetting("trainer.precision: 16-mixed on a CPU would be bf16; use bf16-mixed")
+    return trainer
+
+
 def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
     """Score a classifier's finished net on ``data.tested``, each image once; same on every rank."""
     values = trainer.test(classifier, data, verbose=False)[0]
@@ -145,17 +160,15 @@ def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say
         "enable_progress_bar": bar,
         **recipe.trainer,
     }
-    try:
-        return L.Trainer(
-            logger=[metrics, *(_instance(entry, "logger", Logger) for entry in recipe.logger)],
-            callbacks=callbacks,
-            plugins=[WholeCheckpoints()],
-            default_root_dir=run.folder,
-            use_distributed_sampler=False,  # the data modules' samplers know the ranks
+    return make_trainer(
+        {
             **options,
-        )
-    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
+            "logger": [metrics, *(_instance(entry, "logger", Logger) for entry in recipe.logger)],
+            "callbacks": callbacks,
+            "plugins": [WholeCheckpoints()],
+            "default_root_dir": run.folder,
+        }
+    )
 
 
 def _finish(

@@ -20,7 +20,8 @@ class NetSettings:
         shortcut: Option A, B or C instead of the row's.
         zeros: Placement of option A's zero channels instead of the row's.
         zero_init_residual: Begin every unit as its shortcut (1706.02677 §5.1).
-        stochastic_depth: Probability that the last unit is left out; linear from 0 (1603.09382).
+        stochastic_depth: Probability that the last unit is left out of a step; earlier units' are
+            in proportion to their number (1603.09382 §3).
         checkpoint_blocks: Units a segment recomputed in the backward pass; 0 keeps activations.
     """
 

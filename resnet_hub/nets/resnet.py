@@ -1,6 +1,7 @@
 """The one net class: every row of the architecture table is an instance of it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -14,16 +15,21 @@ from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.nets.blocks import Block, build_block, convolution
 from resnet_hub.nets.checkpointing import run_in_segments
+from resnet_hub.nets.stochastic_depth import branch_factors
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.randomness import uniform
 from resnet_hub.weights.card import Card, Provenance
 from resnet_hub.weights.hub import read_model, write_model
-from resnet_hub.weights.match import HEAD, STEM, adapted_stem, differs_along, matched
+from resnet_hub.weights.match import (
+    HEAD,
+    STEM,
+    adapted_stem,
+    differing_names,
+    differs_along,
+    matched,
+)
 from resnet_hub.zoo import find_row
 
 logger = logging.getLogger("resnet_hub")
-
-_DROP_STREAM = 1000  # a sample's streams above this one decide stochastic depth, one a unit
 
 
 class ResNet(nn.Module):
@@ -195,7 +201,7 @@ class ResNet(nn.Module):
         """
         with torch.device("meta"):
             own = ResNet(self.architecture)
-        if changed := sorted({name for name, _ in _shapes(self) ^ _shapes(own)}):
+        if changed := differing_names(self.state_dict(), own.state_dict()):
             raise InvalidSetting(
                 f"{folder}: not written, {', '.join(changed[:8])} are not the architecture's; "
                 "build the net with classes= or in_channels= instead of replacing layers"
@@ -263,30 +269,21 @@ class ResNet(nn.Module):
     def _finish(self, x: Tensor) -> Tensor:
         return x if self.norm is None else F.relu(self.norm(x), inplace=True)
 
-    def _through(self, stage: nn.Sequential, x: Tensor, keep: list[Tensor | None]) -> Tensor:
+    def _through(self, stage: nn.Sequential, x: Tensor, keep: Sequence[Tensor | None]) -> Tensor:
         if self.checkpoint_blocks and torch.is_grad_enabled():
             return run_in_segments(list(stage), x, keep, self.checkpoint_blocks)
         for block, factor in zip(stage, keep, strict=True):
             x = block(x, factor)
         return x
 
-    def _keep(self, x: Tensor, keys: Tensor | None) -> list[list[Tensor | None]]:
+    def _keep(self, x: Tensor, keys: Tensor | None) -> Sequence[Sequence[Tensor | None]]:
         """Return each unit's factor of its branch, by stage; ``None`` leaves it as it is."""
         depths = self.architecture.depths
         if not self.training or self.stochastic_depth == 0:
             return [[None] * depth for depth in depths]
         if keys is None:
             keys = torch.randint(1 << 62, (x.shape[0],), device=x.device)
-        factors: list[list[Tensor | None]] = []
-        unit, last = 0, sum(depths)
-        for depth in depths:
-            factors.append([])
-            for _ in range(depth):
-                unit += 1
-                rate = self.stochastic_depth * unit / last
-                kept = uniform(keys, _DROP_STREAM + unit) >= rate
-                factors[-1].append((kept.to(x.dtype) / (1 - rate)).view(-1, 1, 1, 1))
-        return factors
+        return branch_factors(keys, self.stochastic_depth, depths, x.dtype)
 
     def _initialise(self, zero_init_residual: bool) -> None:
         for module in self.modules():
@@ -295,7 +292,3 @@ class ResNet(nn.Module):
         if zero_init_residual:
             for block in self.blocks:
                 nn.init.zeros_(block.last.weight)
-
-
-def _shapes(net: nn.Module) -> set[tuple[str, torch.Size]]:
-    return {(name, tensor.shape) for name, tensor in net.state_dict().items()}

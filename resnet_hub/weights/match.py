@@ -61,6 +61,12 @@ def matched(
     return {name: _like(tensors.get(name), expected[name]) for name in names}
 
 
+def differing_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return the names, sorted, that one of the two lacks or whose shapes differ."""
+    ours, theirs = ({(n, t.shape) for n, t in state.items()} for state in (tensors, expected))
+    return sorted({name for name, _ in ours ^ theirs})
+
+
 def differs_along(axis: int, tensor: Tensor | None, expected: Tensor) -> bool:
     """Tell whether a tensor is there, not empty, and of another length along this axis alone."""
     if tensor is None or not tensor.numel() or tensor.dim() != expected.dim():

@@ -1,0 +1,180 @@
+"""Runs and checkpoints as model folders."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, WeightsMismatch
+from resnet_hub.learning.export import export, trained_net
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.card import read_card
+from runs import checkpoint, fit
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flags = ("--trainer.max_epochs=2", "--model.ema_decay=0.5", "--seed=5")
+    return fit(tmp_path_factory.mktemp("runs") / "run", *flags)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be changed."""
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def averaged(content: dict, prefix: str = "averaged.module.") -> dict:
+    state = content["state_dict"]
+    return {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+
+
+def equal(folder: Path, tensors: dict) -> bool:
+    found = load_file(folder / "model.safetensors")
+    assert found.keys() == tensors.keys()
+    return all(torch.equal(tensor, tensors[name]) for name, tensor in found.items())
+
+
+def test_a_finished_run_gives_its_model_and_what_its_card_says(trained: Path, tmp_path: Path):
+    card = export(trained, tmp_path / "model")
+    assert card == read_card(tmp_path / "model") == read_card(trained / "model")
+    name = "model.safetensors"
+    assert (tmp_path / "model" / name).read_bytes() == (trained / "model" / name).read_bytes()
+
+
+def test_an_unfinished_run_gives_its_best_checkpoints_average(run: Path, tmp_path: Path):
+    shutil.rmtree(run / "model")
+    card = export(run, tmp_path / "model")
+    assert equal(tmp_path / "model", averaged(checkpoint(run, "best")))
+    assert not equal(tmp_path / "model", averaged(checkpoint(run, "best"), "net."))
+    assert card.provenance.epochs == checkpoint(run, "best")["epoch"] + 1
+    assert card.provenance.seed == 5
+    assert card.provenance.recipe["net"]["name"] == "cifar_resnet20"
+    assert card.provenance.scores == ()
+    assert card.labels == tuple("0123456789")
+
+
+def test_without_a_best_checkpoint_the_last_is_given(run: Path, tmp_path: Path):
+    shutil.rmtree(run / "model")
+    (run / "checkpoints/best.ckpt").unlink()
+    card = export(run, tmp_path / "model")
+    assert equal(tmp_path / "model", averaged(checkpoint(run)))
+    assert card.provenance.epochs == 2
+
+
+def test_a_checkpoint_alone_is_enough_wherever_it_lies(run: Path, tmp_path: Path):
+    alone = tmp_path / "elsewhere.ckpt"
+    (run / "checkpoints/last.ckpt").rename(alone)
+    card = export(alone, tmp_path / "model")
+    assert equal(tmp_path / "model", averaged(torch.load(alone, weights_only=True)))
+    assert card.provenance.recipe is None
+    assert str(alone) in card.provenance.source
+    assert ResNet.from_pretrained(tmp_path / "model").labels == tuple("0123456789")
+
+
+def test_the_last_checkpoint_can_be_named_where_there_is_a_better_one(run: Path, tmp_path: Path):
+    export(run / "checkpoints/last.ckpt", tmp_path / "model")
+    assert equal(tmp_path / "model", averaged(checkpoint(run)))
+
+
+def test_without_an_average_the_net_itself_is_given(run: Path):
+    content = checkpoint(run)
+    live = {n: t for n, t in content["state_dict"].items() if not n.startswith("averaged.")}
+    net = trained_net({**content, "state_dict": live}, Path("somewhere.ckpt"))
+    assert torch.equal(net.fc.weight, live["net.fc.weight"])
+    assert not net.training
+
+
+def test_a_checkpoint_that_does_not_say_what_net_it_holds_is_refused(run: Path, tmp_path: Path):
+    content, path = checkpoint(run), tmp_path / "other.ckpt"
+    del content["net"]
+    torch.save(content, path)
+    with pytest.raises(CorruptFile, match=r"other\.ckpt: does not say what net .* convert"):
+        export(path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        None,
+        "cifar_resnet20",
+        {},
+        {"architecture": {}},
+        {"architecture": {"depths": [1], "block": "basic"}, "preprocess": {}, "labels": 3},
+        {"architecture": {"depths": [10**9], "block": "basic"}},
+    ],
+)
+def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(
+    run: Path, tmp_path: Path, net: object
+):
+    path = tmp_path / "odd.ckpt"
+    torch.save({**checkpoint(run), "net": net}, path)
+    with pytest.raises(CorruptFile, match=r"odd\.ckpt") as error:
+        export(path, tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_that_lacks_tensors_names_them(run: Path, tmp_path: Path):
+    content, path = checkpoint(run), tmp_path / "odd.ckpt"
+    del content["state_dict"]["averaged.module.layer1.0.conv1.weight"]
+    torch.save(content, path)
+    with pytest.raises(WeightsMismatch, match=r"missing: layer1\.0\.conv1\.weight"):
+        export(path, tmp_path / "model")
+
+
+def test_a_pickle_bomb_is_refused_and_never_goes_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    mark, path = tmp_path / "mark", tmp_path / "bomb.ckpt"
+    torch.save({"state_dict": {}, "net": Bomb(mark)}, path)
+    with pytest.raises(CorruptFile, match=r"bomb\.ckpt: not a checkpoint of a run") as error:
+        export(path, tmp_path / "model")
+    assert "\n" not in str(error.value)
+    assert not mark.exists()
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 but no more"])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "odd.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(CorruptFile, match=r"odd\.ckpt: not a checkpoint of a run"):
+        export(path, tmp_path / "model")
+
+
+def test_what_is_neither_run_nor_checkpoint_is_refused(tmp_path: Path):
+    for name in ("", "nothing"):
+        with pytest.raises(DataMissing, match="no run"):
+            export(tmp_path / name, tmp_path / "model")
+
+
+def test_a_folder_that_holds_something_else_is_never_replaced(trained: Path, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("all of it")
+    with pytest.raises(InvalidSetting, match="holds other things"):
+        export(trained, tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "all of it"
+
+
+def test_an_older_model_folder_is_replaced_also_the_runs_own(run: Path, tmp_path: Path):
+    shutil.copytree(run / "model", tmp_path / "model")
+    before = (run / "model/model.safetensors").read_bytes()
+    export(run / "checkpoints/last.ckpt", tmp_path / "model")
+    assert equal(tmp_path / "model", averaged(checkpoint(run)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
+    export(run, run / "model")  # onto itself
+    assert (run / "model/model.safetensors").read_bytes() == before

@@ -1,0 +1,59 @@
+"""What a recipe may say, and what is refused at once."""
+
+import pytest
+
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.settings import (
+    ModelSettings,
+    NetSettings,
+    OptimizerSettings,
+    Recipe,
+    ScheduleSettings,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (NetSettings, {"stochastic_depth": 1.0}, "net.stochastic_depth: 1.0"),
+        (NetSettings, {"checkpoint_blocks": -1}, "net.checkpoint_blocks: -1"),
+        (NetSettings, {"weights": "w", "shortcut": "C"}, "net.weights: the weights fix the net"),
+        (NetSettings, {"weights": "w", "zeros": "end"}, "net.weights: the weights fix the net"),
+        (NetSettings, {"weights": "w", "zero_init_residual": True}, "net.weights: the weights fix"),
+        (ModelSettings, {"label_smoothing": 1.0}, "model.label_smoothing: 1.0"),
+        (ModelSettings, {"label_smoothing": -0.1}, "model.label_smoothing: -0.1"),
+        (ModelSettings, {"ema_decay": 1.0}, "model.ema_decay: 1.0"),
+        (ModelSettings, {"ema_every": 0}, "model.ema_every: 0"),
+        (OptimizerSettings, {"lr": 0}, "optimizer.lr: 0"),
+        (OptimizerSettings, {"lr": float("nan")}, "optimizer.lr: nan"),
+        (OptimizerSettings, {"lr": float("inf")}, "optimizer.lr: inf"),
+        (OptimizerSettings, {"momentum": 1.0}, "optimizer.momentum: 1.0"),
+        (OptimizerSettings, {"betas": (0.9, 1.0)}, "optimizer.betas: 1.0"),
+        (OptimizerSettings, {"weight_decay": -1e-4}, "optimizer.weight_decay: -0.0001"),
+        (OptimizerSettings, {"nesterov": True, "momentum": 0}, "optimizer.nesterov: needs sgd"),
+        (OptimizerSettings, {"nesterov": True, "name": "adamw"}, "optimizer.nesterov: needs sgd"),
+        (ScheduleSettings, {"name": "multistep"}, "schedule.milestones: multistep needs"),
+        (ScheduleSettings, {"milestones": (2, 1)}, "schedule.milestones: must rise"),
+        (ScheduleSettings, {"milestones": (0, 1)}, "schedule.milestones: 0"),
+        (ScheduleSettings, {"gamma": 0}, "schedule.gamma: 0"),
+        (ScheduleSettings, {"warmup": -1}, "schedule.warmup: -1"),
+        (ScheduleSettings, {"warmup_factor": 1.0}, "schedule.warmup_factor: 1.0"),
+        (ScheduleSettings, {"floor": -0.1}, "schedule.floor: -0.1"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_by_its_key(kind: type, values: dict, message: str):
+    with pytest.raises(InvalidSetting, match=message) as error:
+        kind(**values)
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_as_plain_types_is_complete():
+    values = Recipe(trainer={"max_epochs": 3}, callbacks=({"class_path": "a.B"},)).to_dict()
+    assert list(values) == [
+        *("seed", "net", "data", "model", "optimizer", "schedule"),
+        *("trainer", "callbacks", "logger"),
+    ]
+    assert values["optimizer"]["betas"] == [0.9, 0.999]
+    assert values["schedule"]["milestones"] == []
+    assert values["trainer"] == {"max_epochs": 3}
+    assert values["callbacks"] == [{"class_path": "a.B"}]

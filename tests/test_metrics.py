@@ -1,0 +1,105 @@
+"""The one metric against scikit-learn, torchmetrics' own and sums by hand."""
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, top_k_accuracy_score
+from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from resnet_hub.metrics import Scores
+
+
+def answers(count: int, classes: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=generator)
+    logits = torch.randn(count, classes, generator=generator)
+    # Some answers right, and classes of very different sizes, where macro and micro differ.
+    labels[: count // 2] = 0
+    logits[torch.arange(0, count, 3), labels[::3]] += 3
+    return logits, labels
+
+
+def updated(scores: Scores, logits: torch.Tensor, labels: torch.Tensor) -> Scores:
+    scores.update(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+    return scores
+
+
+@pytest.mark.parametrize("classes", [6, 10, 1000])
+def test_the_scores_are_scikit_learns_and_torchmetrics_micro_ones(classes: int):
+    logits, labels = answers(400, classes)
+    scores = Scores()
+    for part in range(0, 400, 64):  # the last batch is smaller
+        updated(scores, logits[part : part + 64], labels[part : part + 64])
+    found = {name: float(value) for name, value in scores.compute().items()}
+    top1 = accuracy_score(labels, logits.argmax(1))
+    top5 = top_k_accuracy_score(labels, logits, k=5, labels=range(classes))
+    assert found["top1"] == pytest.approx(top1)
+    assert found["top5"] == pytest.approx(top5)
+    micro = {"num_classes": classes, "average": "micro"}
+    assert found["top1"] == pytest.approx(float(multiclass_accuracy(logits, labels, **micro)))
+    assert found["top5"] == pytest.approx(
+        float(multiclass_accuracy(logits, labels, top_k=5, **micro))
+    )
+    assert found["loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-6)
+    assert found["n"] == 400
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_top_5_of_fewer_classes_is_the_top_of_all(classes: int):
+    logits, labels = answers(30, classes)
+    values = updated(Scores(), logits, labels).compute()
+    assert values["top5"] == 1
+    assert values["top1"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
+
+
+def test_top_5_is_not_the_top_of_all_from_six_classes_on():
+    logits = torch.arange(6.0).repeat(2, 1)
+    values = updated(Scores(), logits, torch.tensor([0, 1])).compute()  # the last two of six
+    assert (values["top1"], values["top5"]) == (0, 0.5)
+
+
+def test_an_empty_batch_counts_nothing():
+    logits, labels = answers(20, 10)
+    one, two = updated(Scores(), logits, labels), Scores()
+    updated(two, logits[:0], labels[:0])
+    updated(two, logits, labels)
+    updated(two, logits[:0], labels[:0])
+    assert one.compute() == two.compute()
+
+
+def test_nothing_but_an_empty_batch_is_zero_of_zero_and_no_nan():
+    values = updated(Scores(), torch.zeros(0, 10), torch.zeros(0, dtype=torch.int64)).compute()
+    assert {name: float(value) for name, value in values.items()} == {
+        "loss": 0,
+        "top1": 0,
+        "top5": 0,
+        "n": 0,
+    }
+
+
+@pytest.mark.parametrize("sizes", [(20, 13), (1, 32), (33, 0)])
+def test_ranks_of_any_sizes_sum_to_the_scores_of_one(sizes: tuple[int, int]):
+    # As over ranks: torchmetrics merges states by their reduction.
+    logits, labels = answers(33, 10)
+    whole = updated(Scores(), logits, labels)
+    first = updated(Scores(), logits[: sizes[0]], labels[: sizes[0]])
+    second = updated(Scores(), logits[sizes[0] :], labels[sizes[0] :])
+    first.merge_state(second)
+    merged, expected = first.compute(), whole.compute()
+    assert merged.pop("loss") == pytest.approx(float(expected.pop("loss")))
+    assert merged == expected
+
+
+def test_many_small_losses_are_not_lost_in_a_large_sum():
+    scores, labels = Scores(), torch.zeros(1, dtype=torch.int64)
+    scores.update(torch.zeros(1, 2), labels, torch.tensor(2.0**24))
+    for _ in range(100):
+        scores.update(torch.zeros(1, 2), labels, torch.tensor(1.0))  # below float32's spacing
+    assert scores.loss == 2.0**24 + 100
+
+
+def test_reset_begins_anew():
+    logits, labels = answers(20, 10)
+    scores = updated(Scores(), logits, labels)
+    scores.reset()
+    assert updated(scores, logits[:5], labels[:5]).compute()["n"] == 5
