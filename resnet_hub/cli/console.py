@@ -17,7 +17,6 @@ _NOISE = (
     "Found .* module.s. in eval mode",  # the moving average, which never trains
     "AMP with fp16 is not supported on CPU",  # refused in one line of ours
     "is smaller than the logging interval",
-    "Starting from v1.9.0, `tensorboardX`",
     "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own call
 )
 

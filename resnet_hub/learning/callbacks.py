@@ -88,7 +88,13 @@ def checkpoint_callbacks(run: Run | None, *, monitor: str | None) -> list[ModelC
     if monitor is None:
         return [last]
     best = _Checkpoints(
-        folder, "best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False
+        folder,
+        "best",
+        monitor=monitor,
+        mode="max",
+        save_top_k=1,
+        save_on_train_epoch_end=False,  # but after validation, which a cut last epoch has none of
+        enable_version_counter=False,
     )
     return [best, last]
 
