@@ -26,7 +26,7 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for pattern in _NOISE:
-        warnings.filterwarnings("ignore", message=f".*{pattern}")
+        warnings.filterwarnings("ignore", message=f"(?s).*{pattern}")
 
 
 def shows_bar() -> bool:

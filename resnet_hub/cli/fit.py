@@ -76,7 +76,7 @@ def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None
 
 def _taken(flags: Layer, name: str) -> Path | None:
     value = flags.values.pop(name, None)
-    return None if value is None else Path(str(value)).expanduser()
+    return None if value is None else Path(value).expanduser()
 
 
 def _recipe_of(run: Path) -> Recipe:

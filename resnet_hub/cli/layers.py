@@ -13,6 +13,11 @@ from resnet_hub.errors import DataMissing, InvalidSetting, did_you_mean
 
 Key = tuple[str, ...]
 
+TEXTS = ("out", "resume")
+"""Flags whose value is text as it stands: a folder may be called 007."""
+
+_DEEPEST = 50
+
 NAMED = ("net", "data", "optimizer", "schedule")
 """Sections whose bare value is their name: ``--data Cifar10`` is ``--data.name Cifar10``."""
 
@@ -112,8 +117,10 @@ def read_flags(arguments: Sequence[str]) -> tuple[Layer, list[str]]:
 
 def _flag(name: str, text: str) -> Layer:
     place, key = f"--{name}", tuple(name.split("."))
-    layer, node = Layer(places={key: place}), _composed(text, place)
-    inner = layer.values
+    layer = Layer(places={key: place})
+    if name in TEXTS:
+        return Layer({name: text}, layer.places)
+    node, inner = _composed(text, place), layer.values
     for part in key[:-1]:
         inner = inner.setdefault(part, {})
     inner[key[-1]] = node and _built(node, key, layer.places, where=lambda _: place)
@@ -121,18 +128,22 @@ def _flag(name: str, text: str) -> Layer:
 
 
 def _composed(text: str, where: str) -> yaml.Node | None:
-    """Parse YAML and build nothing yet; aliases, which can grow without bound, are refused."""
+    """Parse YAML and build nothing yet; what can grow without bound is refused."""
+    depth = 0
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InvalidSetting(f"{where}: YAML aliases are not read; write the value out")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise InvalidSetting(f"{where}: YAML aliases are not read; write the value out")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise InvalidSetting(f"{where}: nested over {_DEEPEST} deep; no recipe is")
         node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and not where.startswith("--") else ""
         reason = getattr(error, "problem", None) or error
         raise InvalidSetting(f"{where}{line}: not YAML ({reason})") from error
-    except RecursionError as error:
-        raise InvalidSetting(f"{where}: not YAML that can be read (nested too deep)") from error
     return node
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -53,7 +54,8 @@ def info_command(arguments: list[str]) -> int:
     parser.add_argument("source", help="a net's name or a model folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     chosen = parser.parse_args(arguments)
-    facts = _described(chosen.source) if chosen.source in ARCHITECTURES else _card(chosen.source)
+    named = chosen.source in ARCHITECTURES and not Path(chosen.source).is_dir()
+    facts = _described(chosen.source) if named else _card(chosen.source)
     if chosen.json:
         print(json.dumps(facts, indent=2))
         return 0
@@ -67,14 +69,15 @@ def info_command(arguments: list[str]) -> int:
 def _described(name: str) -> dict[str, Any]:
     row = find_row(name)
     published = {"error": row.error, "measure": row.measure, "source": row.source}
-    return {"net": name, **_counts(row.architecture), **published}
+    net = row.architecture
+    return {"net": name, **_counts(net, natural_size(net)), **published}
 
 
-def _counts(net: Architecture) -> dict[str, Any]:
+def _counts(net: Architecture, pixels: int) -> dict[str, Any]:
     return {
         "parameters": parameters(net),
-        "multiply_adds": multiply_adds(net),
-        "pixels": natural_size(net),
+        "multiply_adds": multiply_adds(net, pixels),
+        "pixels": pixels,
         "layers": net.layers,
         "classes": net.classes,
     }
@@ -88,7 +91,7 @@ def _card(source: str) -> dict[str, Any]:
     origin = card.provenance
     return {
         "net": card.name,
-        **_counts(card.architecture),
+        **_counts(card.architecture, card.preprocess.size),
         "labels": list(card.labels) if card.labels else None,
         "preprocess": card.preprocess.to_dict(),
         "scores": [vars(score) for score in origin.scores],

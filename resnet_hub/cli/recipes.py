@@ -38,9 +38,12 @@ OWN = {
     "use_distributed_sampler": "the data modules' samplers know the ranks",
     "enable_checkpointing": "a run always saves its checkpoints",
     "barebones": "a run always logs and saves",
+    "overfit_batches": "use --trainer.limit_train_batches",
     "fast_dev_run": "use --trainer.limit_train_batches 2 --trainer.max_epochs 1",
 }
 """Trainer options that a run sets itself, and what to use instead."""
+LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0}
+"""Trainer options that Lightning takes any number for, and divides by it later."""
 
 
 def read_recipe(names: Sequence[str], flags: Layer) -> Recipe:
@@ -131,6 +134,10 @@ def _typed(layer: Layer, trainer: type) -> Recipe:
         raise InvalidSetting(f"{layer.place(('seed',))}: seed: needs a number")
     given = layer.values.get("trainer", {})
     options = {n: v for n, v in vars(parsed.trainer or object()).items() if n in given}
+    for name, least in LEAST.items():
+        if (value := options.get(name)) is not None and value < least:
+            place = layer.place(("trainer", name))
+            raise InvalidSetting(f"{place}: trainer.{name}: {value} is below {least}")
     sections: dict[str, Any] = {}
     for name, kind in SECTIONS.items():
         values = vars(getattr(parsed, name))

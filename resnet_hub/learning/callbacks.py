@@ -2,6 +2,7 @@
 
 import io
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,10 +55,14 @@ def read_training_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str,
         CorruptFile: It is damaged, or holds more than tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of odd pickles; we refuse or read them
+            content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptFile(f"{path}: not a checkpoint of a run ({reason})") from error
+        raise CorruptFile(
+            f"{path}: not a checkpoint of a run (it is damaged, or holds more than tensors and "
+            "plain values; code in it is never run)"
+        ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CorruptFile(f"{path}: not a checkpoint of a run (it holds no state_dict)")
     return content

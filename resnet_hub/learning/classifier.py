@@ -123,7 +123,7 @@ class Classifier(L.LightningModule):
         """Return how long the attached trainer's run is.
 
         Raises:
-            InvalidSetting: Neither ``max_epochs`` nor ``max_steps`` bounds it.
+            InvalidSetting: Neither ``max_epochs`` nor ``max_steps`` bounds it, or it has no step.
         """
         # trainer.estimated_stepping_batches would build the loader here, and lose its position.
         trainer, data = self.trainer, self._data()
@@ -140,6 +140,10 @@ class Classifier(L.LightningModule):
             bounds.append(trainer.max_steps)
         if not bounds:
             raise InvalidSetting("trainer: give max_epochs or max_steps, the schedule needs an end")
+        if limit == 0 or min(bounds) == 0:
+            raise InvalidSetting(
+                "trainer: nothing to train (max_epochs, max_steps or limit_train_batches is 0)"
+            )
         return Length(min(bounds), per_epoch)
 
     def images_per_step(self) -> int:

@@ -68,7 +68,10 @@ def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Resul
         checkpoint = run.checkpoint() if resume else None
         data, classifier = build(recipe)
         trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
-        trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
+        except MisconfigurationException as error:
+            raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
         return _finish(recipe, run, trainer, classifier, data)
 
 

@@ -42,9 +42,11 @@ class Run:
         """Make a new run's folder: ``out``, or ``runs/<name>/<n>`` with the next free number.
 
         Raises:
-            InvalidSetting: ``out`` holds something already.
+            InvalidSetting: ``out`` holds something already, or the path cannot be used.
         """
         parent = Path("runs") / name if out is None else out
+        if "::" in (path := str(parent.absolute())):
+            raise InvalidSetting(f"{path}: Lightning takes '::' in a path for a protocol")
         made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         if out is None:
             parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +141,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add values to the step's row."""
-        if self._open:
-            self._rows.setdefault(step or 0, {"step": step or 0}).update(metrics)
+        self._rows.setdefault(step or 0, {"step": step or 0}).update(metrics)
 
     def log_hyperparams(self, params: Any) -> None:
         """Nothing: recipe.yaml holds them."""

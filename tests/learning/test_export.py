@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_runs import checkpoint, fit
 
 from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, WeightsMismatch
 from resnet_hub.learning.export import export, trained_net
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
-from runs import checkpoint, fit
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from runs import checkpoint, command, fit, refusal, start
+from small_runs import checkpoint, command, fit, refusal, start
 
 SIX = ("--trainer.limit_train_batches=6", "--trainer.max_epochs=2", "--trainer.log_every_n_steps=4")
 AVERAGED = (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_runs import TINY, command
 
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.run import MetricsFile, Run
@@ -110,6 +111,26 @@ def test_the_best_checkpoint_is_chosen_else_the_last(tmp_path: Path):
 def test_a_folder_without_a_recipe_is_no_run(tmp_path: Path):
     with pytest.raises(DataMissing, match="no run"):
         Run.find(tmp_path)
+
+
+def test_a_path_that_lightning_would_take_for_a_protocol_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a::b").mkdir()
+    with pytest.raises(InvalidSetting, match="'::' in a path"):
+        Run.create(RECIPE, "digits", tmp_path / "a::b" / "run")
+    monkeypatch.chdir(tmp_path / "a::b")
+    with pytest.raises(InvalidSetting, match="'::' in a path"):
+        Run.create(RECIPE, "digits")
+    assert list((tmp_path / "a::b").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["räume", "a b", "{x}", "line\nbreak", "a:b", "-x", "100%"])
+def test_a_folder_may_be_called_almost_anything(tmp_path: Path, name: str):
+    assert command("fit", "quickstart", *TINY, "--out", tmp_path / name) == 0
+    assert (tmp_path / name / "model/config.json").is_file()
+    assert command("fit", "--resume", tmp_path / name) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+"""Recipe files and flags, read as nested values with the place each came from."""
+
+from pathlib import Path
+
+import pytest
+
+from resnet_hub.cli.layers import Layer, find_recipe, packaged_recipes, read_file, read_flags
+from resnet_hub.errors import DataMissing, InvalidSetting
+
+
+@pytest.fixture
+def written(tmp_path: Path):
+    def write(text: str | bytes, name: str = "recipe.yaml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InvalidSetting) as error:
+        read_file(path)
+    return str(error.value)
+
+
+def test_a_file_is_read_with_the_line_of_every_key(written):
+    path = written("seed: 3\n\n# more\ndata:\n  name: Digits\n  scale: [256,\n    480]\n")
+    layer = read_file(path)
+    assert layer.values == {"seed": 3, "data": {"name": "Digits", "scale": [256, 480]}}
+    assert layer.place(("seed",)) == f"{path}:1"
+    assert layer.place(("data",)) == f"{path}:4"
+    assert layer.place(("data", "scale")) == f"{path}:6"
+    assert layer.place(("data", "nothing")) == f"{path}:4"
+    assert layer.place(("trainer", "nothing")) == "recipe"
+
+
+def test_a_sections_bare_value_is_its_name(written):
+    layer = read_file(written("data: Cifar10\nnet: resnet18\noptimizer: sgd\nschedule: cosine\n"))
+    assert layer.values == {
+        "data": {"name": "Cifar10"},
+        "net": {"name": "resnet18"},
+        "optimizer": {"name": "sgd"},
+        "schedule": {"name": "cosine"},
+    }
+    assert layer.place(("net", "name")).endswith(":2")
+    assert read_flags(["--data", "Cifar10"])[0].values == {"data": {"name": "Cifar10"}}
+
+
+def test_an_empty_file_says_nothing(written):
+    assert read_file(written("# nothing yet\n")).values == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("seed: 1\nseed: 2\n", 2, "seed stands there twice"),
+        ("data:\n  name: a\n  root: b\n  name: c\n", 4, "data.name stands there twice"),
+        ("data: Cifar10\ndata:\n  root: x\n", 2, "data stands there twice"),
+        ("callbacks:\n- class_path: a\n  class_path: b\n", 3, "callbacks.class_path stands"),
+        ("optimizer: {lr: .nan}\n", 1, "optimizer.lr: nan is no finite number"),
+        ("optimizer:\n  lr: .inf\n", 2, "optimizer.lr: inf is no finite number"),
+        ("schedule:\n  milestones: [1,\n   -.inf]\n", 3, "schedule.milestones: -inf is no finite"),
+        ("seed: [1\n", 2, "not YAML"),
+        ("a: b: c\n", 1, "not YAML (mapping values are not allowed here)"),
+        ("seed: 1\n\ttrainer: 2\n", 2, "not YAML"),
+        ("seed: !!python/object/apply:os.system [ls]\n", 1, "no value that can be read"),
+        ("seed: !!python/name:os.system\n", 1, "no value that can be read"),
+        ("data: !!python/object:os.x {a: 1}\n", 1, "no value that can be read"),
+        ("seed: 2001-99-99\n", 1, "no value that can be read (month must be in 1..12)"),
+        ("seed: 0x_\n", 1, "no value that can be read"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_its_line(written, text: str, line: int, message: str):
+    path = written(text)
+    found = refused(path)
+    assert found.startswith(f"{path}:{line}: ")
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- seed\n", "a recipe is a mapping of sections"),
+        ("just words\n", "a recipe is a mapping of sections"),
+        ("seed: 1\n---\nseed: 2\n", "but found another document"),
+        (b"\xff\xfe\x00", "not YAML"),
+        (b"seed: \x00\n", "not YAML"),
+        ("seed: " + "[" * 50_000 + "]" * 50_000, "nested over 50 deep"),
+        ("seed: " + "{a: " * 50_000 + "}" * 50_000, "nested over 50 deep"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(written, content: str | bytes, message: str):
+    path = written(content)
+    assert str(path) in refused(path)
+    assert message in refused(path)
+
+
+def test_an_alias_bomb_is_refused_and_not_built(written):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert "YAML aliases are not read; write the value out" in refused(written("\n".join(lines)))
+    bomb = "[&a [x, x], &b [*a, *a], [*b, *b]]"
+    with pytest.raises(InvalidSetting, match="--seed: YAML aliases are not read"):
+        read_flags(["--seed", bomb])
+
+
+def test_flags_are_nested_by_their_dots_and_typed_as_yaml():
+    text = (
+        "one --trainer.max_epochs 3 --data.root=a=b two --seed -1 --trainer.devices [0,1] "
+        "--model.ema_decay=null --data.download false"
+    )
+    layer, others = read_flags(text.split())
+    assert others == ["one", "two"]
+    assert layer.values == {
+        "trainer": {"max_epochs": 3, "devices": [0, 1]},
+        "data": {"root": "a=b", "download": False},
+        "seed": -1,
+        "model": {"ema_decay": None},
+    }
+    assert layer.place(("trainer", "max_epochs")) == "--trainer.max_epochs"
+    assert layer.place(("trainer",)) == "--trainer.max_epochs"
+
+
+def test_the_later_flag_wins():
+    layer, _ = read_flags(["--seed=1", "--data", "Cifar10", "--seed=2", "--data.root=x"])
+    assert layer.values == {"seed": 2, "data": {"name": "Cifar10", "root": "x"}}
+    layer, _ = read_flags(["--data.root=x", "--data={name: Digits, root: y}"])
+    assert layer.values == {"data": {"name": "Digits", "root": "y"}}
+    assert layer.place(("data", "root")) == "--data"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed"], "--seed: needs a value"),
+        (["--seed", "--data.root", "x"], "--seed: needs a value"),
+        (["--seed", "[1"], "--seed: not YAML"),
+        (["--optimizer.lr", ".nan"], "--optimizer.lr: optimizer.lr: nan is no finite number"),
+        (["--data", "{root: a, root: b}"], "--data: data.root stands there twice"),
+        (["--seed", "!!python/name:os.system"], "--seed: seed: no value that can be read"),
+    ],
+)
+def test_a_flag_that_cannot_be_meant_is_refused(arguments: list[str], message: str):
+    with pytest.raises(InvalidSetting) as error:
+        read_flags(arguments)
+    assert str(error.value).startswith(message)
+
+
+def test_a_layer_over_another_merges_sections_and_replaces_values_and_places():
+    below = Layer({"seed": 1, "data": {"name": "a", "scale": [1, 2]}}, {("data", "name"): "f:1"})
+    above = Layer({"data": {"name": "b", "scale": [3]}}, {("data", "name"): "g:2"})
+    merged = above.over(below)
+    assert merged.values == {"seed": 1, "data": {"name": "b", "scale": [3]}}
+    assert merged.place(("data", "name")) == "g:2"
+    assert below.values["data"]["name"] == "a"
+
+
+def test_a_path_wins_over_a_recipe_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written
+):
+    monkeypatch.chdir(tmp_path)
+    packaged = packaged_recipes() / "quickstart.yaml"
+    assert find_recipe("quickstart") == packaged
+    (tmp_path / "quickstart").mkdir()  # a folder is no recipe
+    assert find_recipe("quickstart") == packaged
+    written("seed: 1", "quickstart.yaml")
+    assert find_recipe("quickstart.yaml") == Path("quickstart.yaml")
+    (tmp_path / "quickstart").rmdir()
+    written("seed: 1", "quickstart")
+    assert find_recipe("quickstart") == Path("quickstart")
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written("seed: 1", "own.yaml")
+    assert find_recipe("~/own.yaml") == tmp_path / "own.yaml"
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest():
+    with pytest.raises(DataMissing, match=r"quickstrat: no such recipe.*did you mean 'quickstart'"):
+        find_recipe("quickstrat")
+    with pytest.raises(DataMissing, match=r"recipes/cifar10_resnet21\.yaml.*'cifar10_resnet20'"):
+        find_recipe("recipes/cifar10_resnet21.yaml")
+    with pytest.raises(DataMissing, match=r"zzz: no such recipe file; recipes here: .*quickstart"):
+        find_recipe("zzz")

@@ -1,0 +1,138 @@
+"""The command table: help, refusals, and what starting costs."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_runs import command, environment, refusal
+
+import resnet_hub
+from resnet_hub.cli import __main__ as table
+
+SLOW = ("torch", "lightning", "numpy", "matplotlib")
+
+
+def cost(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], float, set[str]]:
+    """Run a command in a new process; return it, its CPU seconds, and what slow it imported."""
+    code = (
+        "import sys; from resnet_hub.cli.__main__ import main; code = main(sys.argv[1:]); "
+        f"print('loaded', *({SLOW!r} & sys.modules.keys())); sys.exit(code)"
+    ).replace(repr(SLOW), repr(set(SLOW)))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done, seconds, set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_the_overview_names_every_command(capsys, arguments: tuple[str, ...]):
+    assert command(*arguments) == 0
+    out = capsys.readouterr().out
+    for name in table.COMMANDS:
+        assert f"\n  {name} " in out
+
+
+def test_the_version_is_the_packages(capsys):
+    assert command("--version") == 0
+    assert capsys.readouterr().out == f"resnet-hub {resnet_hub.__version__}\n"
+
+
+@pytest.mark.parametrize("name", table.COMMANDS)
+def test_every_command_explains_itself(capsys, name: str):
+    try:
+        code = command(name, "--help")
+    except SystemExit as end:  # argparse's way
+        code = end.code
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert err == ""
+    assert out.startswith(f"usage: resnet-hub {name}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fitt"], "no command is called 'fitt'; did you mean 'fit'?"),
+        (["tets"], "did you mean 'test'?"),
+        (["xyzzy"], "no command is called 'xyzzy'; `resnet-hub --help` shows them"),
+        (["list", "--jsn"], "unrecognized arguments: --jsn; did you mean '--json'?"),
+        (["list", "--js"], "unrecognized arguments: --js"),
+        (["info"], "the following arguments are required: source (see `resnet-hub info --help`)"),
+        (["predict", "folder"], "the following arguments are required: IMAGE"),
+        (["export", "run"], "the following arguments are required: folder"),
+        (["convert", "a", "b"], "the following arguments are required: --net"),
+        (["convert", "a", "b", "--net", "resnet18", "--classes", "ten"], "invalid int value"),
+    ],
+)
+def test_what_no_command_takes_is_refused_in_one_line(capsys, arguments: list, message: str):
+    assert message in refusal(capsys, *arguments)
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(capsys):
+    for arguments in (("--debug", "info", "resnet51"), ("info", "resnet51", "--debug")):
+        assert command(*arguments) == 1
+        err = capsys.readouterr().err
+        assert "Traceback (most recent call last)" in err
+        assert err.splitlines()[-1].startswith("resnet-hub: 'resnet51': neither a folder here")
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("mine")
+    message = refusal(capsys, "fit", "quickstart", "--out", tmp_path / "file" / "run")
+    assert str(tmp_path / "file") in message
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("info", "resnet50")])
+def test_looking_things_up_is_quick_and_imports_neither_torch_nor_lightning(
+    tmp_path: Path, arguments: tuple[str, ...]
+):
+    runs = [cost(*arguments, cwd=tmp_path) for _ in range(3)]
+    assert {done.returncode for done, _, _ in runs} == {0}
+    assert [loaded for _, _, loaded in runs] == [set()] * 3
+    assert min(seconds for _, seconds, _ in runs) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "quickstart", "--trainer.max_epoch", "3"], "did you mean 'max_epochs'?"),
+        (["fit", "quickstart", "--data", "Digit"], "did you mean 'Digits'?"),
+        (["fit", "bomb.yaml"], "YAML aliases are not read"),
+        (["test", "model", "--data.nam", "Digits"], "did you mean 'name'?"),
+    ],
+)
+def test_a_mistyped_recipe_is_refused_quickly_without_torch(
+    tmp_path: Path, arguments: list[str], message: str
+):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(lines))
+    done, seconds, loaded = cost(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not loaded & {"torch", "lightning"}
+    assert seconds < 1.5
+    assert [path.name for path in tmp_path.iterdir()] == ["bomb.yaml"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path):
+    list_ = [sys.executable, "-m", "resnet_hub.cli", "list", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        list_, cwd=tmp_path, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode == 0

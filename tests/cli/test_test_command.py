@@ -1,0 +1,201 @@
+"""``resnet-hub test``: scores of models and runs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cifar_files import write_cifar
+from pictures import class_folders
+from PIL import Image
+from small_runs import command, fit, refusal, start
+
+from resnet_hub.data.digits import Digits
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.card import read_card
+
+DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flags = ("--trainer.limit_train_batches=30", "--schedule.warmup=0")
+    return fit(tmp_path_factory.mktemp("runs") / "run", *flags)
+
+
+def scored(capsys, *arguments: object) -> dict:
+    capsys.readouterr()
+    assert command("test", *arguments, "--json") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_a_run_is_scored_on_the_data_of_its_recipe(run: Path, capsys):
+    (score,) = read_card(run / "model").provenance.scores
+    assert scored(capsys, run) == {
+        "data": "Digits test",
+        "top1": score.top1,
+        "top5": score.top5,
+        "n": 360,
+    }
+    assert 0.1 < score.top1 < score.top5 <= 1
+
+
+def test_a_model_folder_is_scored_on_the_data_that_is_named(run: Path, capsys):
+    own = scored(capsys, run)
+    assert scored(capsys, run / "model", "--data=Digits") == own
+    assert scored(capsys, run / "model", "--data=Digits", "--data.batch_size=7") == own
+
+
+def test_people_get_one_line(run: Path, capsys):
+    assert command("test", run) == 0
+    score = read_card(run / "model").provenance.scores[0]
+    expected = f"Digits test: top-1 {score.top1:.2%}, top-5 {score.top5:.2%}, n = 360\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_the_runs_trainer_options_are_not_taken_but_the_flags_are(run: Path, tmp_path, capsys):
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    recipe = other / "recipe.yaml"
+    text = recipe.read_text().replace("accelerator: cpu", "accelerator: gpu\n  devices: 8")
+    recipe.write_text(text)
+    assert "devices: 8" in text
+    assert scored(capsys, other, "--trainer.accelerator=cpu") == scored(capsys, run)
+    assert scored(capsys, run, "--trainer.limit_test_batches=1")["n"] == 32
+    message = refusal(capsys, "test", run, "--trainer.accelerator=gpu")
+    assert message.startswith("trainer: No supported gpu backend found!")
+
+
+@pytest.fixture(scope="module")
+def digit_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 50 test digits as pictures in class folders."""
+    root = tmp_path_factory.mktemp("digits")
+    data = Digits()
+    data.open()
+    batch = next(iter(data.test_dataloader()))
+    for number in range(10):
+        (root / "val" / str(number)).mkdir(parents=True)
+    for number in range(50):
+        path = root / "val" / str(int(batch.labels[number])) / f"{number}.png"
+        Image.fromarray(batch.images[number, 0].numpy()).save(path)
+    return root
+
+
+def test_a_run_is_scored_on_other_data_without_its_recipes_data_settings(
+    run: Path, digit_pictures: Path, capsys
+):
+    # The recipe's augmentation, for one, is of no use to a folder of pictures.
+    flags = ("--data=Folder", f"--data.root={digit_pictures}")
+    found = scored(capsys, run, *flags)
+    assert (found["data"], found["n"]) == ("Folder val", 50)
+    assert found == scored(capsys, run / "model", *flags)
+    net, right = ResNet.from_pretrained(run / "model"), 0
+    for path in digit_pictures.rglob("*.png"):
+        logits = net(net.preprocess(Image.open(path))[None])
+        right += int(logits.argmax()) == int(path.parent.name)
+    assert found["top1"] == right / 50
+
+
+def test_the_runs_own_data_keeps_its_settings_where_it_is_named_again(run: Path, capsys):
+    assert scored(capsys, run, "--data=Digits") == scored(capsys, run)
+
+
+def test_the_seed_tells_which_pictures_are_held_out(tmp_path: Path, capsys):
+    class_folders(tmp_path / "pictures", {"ant": 40, "bee": 40})
+    ResNet("cifar_resnet20", classes=2).save_pretrained(tmp_path / "model")
+    flags = ("--data=Folder", f"--data.root={tmp_path / 'pictures'}", "--data.eval_size=16")
+    found = [scored(capsys, tmp_path / "model", *flags, f"--seed={seed}") for seed in (0, 0, 1)]
+    assert found[0] == found[1]
+    assert {score["n"] for score in found} == {16}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], None),
+        (["a", "b", "--data=Digits"], "needs one model folder or run"),
+        (["--data=Digits"], "needs one model folder or run"),
+        (["RUN/model"], "a model folder needs --data NAME"),
+        (["./nowhere", "--data=Digits"], "'./nowhere': no such folder"),
+        (["resnet51", "--data=Digits"], "did you mean 'resnet50'?"),
+        (["RUN", "--optimizer.lr=1"], "--optimizer: test takes --data…, --trainer…, --seed and"),
+        (["RUN", "--data=3"], "data is a section of keys"),
+        (["RUN", "--trainer=3"], "trainer is a section of keys"),
+        (["RUN", "--trainer.logger=true"], "trainer.logger is set by the run"),
+        (["RUN", "--trainer.precision=16-mixed"], "16-mixed on a CPU would be bf16"),
+        (
+            ["RUN/model", "--data=Cifar10", "--data.root=X", "--data.download=false"],
+            "there is no X",
+        ),
+        (["RUN/model", "--data=Folder", "--data.root=X"], "there is no folder X"),
+        (["RUN/model", "--data=ImageNet", "--data.root=X"], "X"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_in_one_line(
+    run: Path, capsys, arguments: list[str], message: str | None
+):
+    arguments = [argument.replace("RUN", str(run)) for argument in arguments]
+    if message is None:
+        assert command("test", *arguments) == 0  # help
+        assert "usage: resnet-hub test" in capsys.readouterr().out
+    else:
+        assert message in refusal(capsys, "test", *arguments)
+
+
+def test_a_folder_without_pictures_is_refused(run: Path, tmp_path: Path, capsys):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "two"):
+        message = refusal(
+            capsys, "test", run / "model", "--data=Folder", f"--data.root={tmp_path / name}"
+        )
+        assert str(tmp_path / name) in message
+        (tmp_path / "two" / "ant").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "two" / "bee").mkdir(parents=True, exist_ok=True)
+
+
+def test_a_model_of_three_classes_is_not_scored_on_ten(tmp_path: Path, capsys):
+    ResNet("cifar_resnet20", classes=3, in_channels=1).save_pretrained(tmp_path / "three")
+    message = refusal(capsys, "test", tmp_path / "three", "--data=Digits")
+    assert message == "net: 3 classes, but Digits has 10"
+
+
+def test_a_model_for_colours_is_not_scored_on_grey_digits(tmp_path: Path, capsys):
+    ResNet("cifar_resnet20").save_pretrained(tmp_path / "colours")
+    refusal(capsys, "test", tmp_path / "colours", "--data=Digits")
+
+
+def test_a_run_without_its_model_yet_is_refused(run: Path, tmp_path: Path, capsys):
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    shutil.rmtree(other / "model")
+    assert str(other / "model") in refusal(capsys, "test", other)
+
+
+def test_a_copy_of_cifar_is_read_and_said_to_be_one(tmp_path: Path, capsys):
+    write_cifar(tmp_path)
+    ResNet("cifar_resnet20").save_pretrained(tmp_path / "model")
+    assert command("test", tmp_path / "model", f"--data={{name: Cifar10, root: {tmp_path}}}") == 0
+    assert capsys.readouterr().out.startswith("CIFAR-10 (other files) test: top-1 ")
+
+
+def test_two_processes_print_one_object_and_count_every_image_once(
+    run: Path, tmp_path: Path, capsys
+):
+    with start("test", run, "--json", *DDP, cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=240)
+    assert (process.returncode, err) == (0, "")
+    assert out.count("\n") == 1
+    assert json.loads(out) == scored(capsys, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3])
+def test_processes_with_fewer_images_or_none_count_every_image_once(tmp_path: Path, count: int):
+    write_cifar(tmp_path, count=count)
+    ResNet("cifar_resnet20").save_pretrained(tmp_path / "model")
+    data = ("--data=Cifar10", f"--data.root={tmp_path}", "--data.batch_size=1")
+    with start("test", "./model", "--json", *data, *DDP, cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert json.loads(out)["n"] == count
