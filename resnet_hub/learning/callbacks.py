@@ -21,6 +21,7 @@ from resnet_hub.learning.run import MetricsFile, Run
 from resnet_hub.weights.store import write_file
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_AGREE_EVERY = 10  # batches between two looks of several ranks at each other's signals
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -183,8 +184,9 @@ def interruptible() -> Iterator[None]:
 class StopCleanly(Callback):
     """In training, saves after the running step and stops on the first SIGINT or SIGTERM.
 
-    A second one kills. The step is one of the optimizer; where a validation follows it the next
-    one counts, and on the epoch's last one the epoch is finished, its validation included.
+    A second one kills. Several ranks stop together, within ten batches. The step is one of the
+    optimizer; where a validation follows it the next one counts, and on the epoch's last one the
+    epoch is finished, its validation included.
 
     Args:
         checkpoint: Where to save; only rank 0's counts.
@@ -217,6 +219,9 @@ class StopCleanly(Callback):
         batch_idx: int,
     ) -> None:
         """Save within the epoch."""
+        # Ranks agree by waiting for each other, which at every step would cost too much.
+        if trainer.world_size > 1 and (batch_idx + 1) % _AGREE_EVERY:
+            return
         if self._asked(trainer) and self._between_steps(trainer, batch_idx):
             trainer.save_checkpoint(self.checkpoint)
             self._saved = True

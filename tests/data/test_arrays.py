@@ -275,11 +275,11 @@ def test_settings_that_no_set_in_memory_can_follow_are_refused_at_once(
 
 def test_draws_of_augmentation_use_streams_of_their_own() -> None:
     # Stochastic depth draws from the same keys: its streams must not be these.
-    from resnet_hub.nets import resnet
+    from resnet_hub.nets import stochastic_depth
 
     keys = sample_keys(0, 0, torch.arange(4096))
-    assert resnet._DROP_STREAM > 2
-    depth = uniform(keys, resnet._DROP_STREAM)
+    assert stochastic_depth._STREAM > 2
+    depth = uniform(keys, stochastic_depth._STREAM)
     for stream, bound in ((0, 9), (1, 9), (2, 2)):
         drawn = integers(keys, stream, bound).float()
         assert abs(torch.corrcoef(torch.stack((depth, drawn)))[0, 1]) < 0.08
