@@ -164,10 +164,10 @@ def test_a_run_that_is_resumed_in_vain_stays(here: Path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_leave_one_run_and_resume_bit_for_bit(here: Path):
-    flags = (*TINY, *DDP, "--trainer.max_epochs=2", "--trainer.limit_train_batches=5")
+    flags = (*TINY, *DDP, "--trainer.max_epochs=2", "--trainer.limit_train_batches=15")
     entry = {
         "class_path": "interruption.SignalAt",
-        "init_args": {"mark": str(here / "mark"), "signal": "SIGTERM", "batch": 7},
+        "init_args": {"mark": str(here / "mark"), "signal": "SIGTERM", "batch": 17},
     }
     stopped = ("--callbacks", json.dumps([entry]))
     for arguments, code in (
@@ -182,7 +182,7 @@ def test_two_processes_leave_one_run_and_resume_bit_for_bit(here: Path):
     assert out.count("run run\n") == 1
     for name in ("metrics.csv", "model/model.safetensors"):
         assert (here / "run" / name).read_bytes() == (here / "whole" / name).read_bytes()
-    assert checkpoint(here / "run")["global_step"] == 10
+    assert checkpoint(here / "run")["global_step"] == 30
     (score,) = read_card(here / "run/model").provenance.scores
     assert score.n == 360
 
