@@ -64,7 +64,6 @@ def convert_command(arguments: list[str]) -> int:
     parser.add_argument("checkpoint", help=".pth, .th, .ckpt or .safetensors; no code of it runs")
     parser.add_argument("folder", help="the model folder to write")
     parser.add_argument("--net", required=True, help="the net it is for, by its name in the list")
-    parser.add_argument("--classes", type=int, help="outputs, where not the net's own number")
     parser.add_argument("--licence", help="SPDX name of the weights' licence")
     chosen = parser.parse_args(arguments)
 
@@ -73,10 +72,12 @@ def convert_command(arguments: list[str]) -> int:
     from resnet_hub.weights.convert import convert, read_checkpoint
     from resnet_hub.weights.match import matched
     from resnet_hub.weights.store import sha256_of
+    from resnet_hub.zoo import find_row
 
-    net = ResNet(chosen.net, classes=chosen.classes)
+    find_row(chosen.net)  # a mistyped name, before a long read
     path = Path(chosen.checkpoint).expanduser()
-    found = convert(read_checkpoint(path), net.architecture)
+    found = convert(read_checkpoint(path))
+    net = ResNet(chosen.net, classes=found.classes)
     net.load_state_dict(matched(found.tensors, net.state_dict(), str(path)))
     net.preprocess = found.preprocess or net.preprocess
     net.labels = found.labels

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile
 from resnet_hub.labels import CIFAR10_LABELS
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from resnet_hub.weights.match import HEAD
 from resnet_hub.weights.store import read_tensors
 
 
@@ -33,6 +33,12 @@ class Converted:
     form: str
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """Outputs, by the classifier's weight, where there is one."""
+        weight = self.tensors.get(HEAD[0])
+        return None if weight is None or weight.dim() != 2 else len(weight)
 
 
 # timm's resnetv2 names, as regular expressions, and ours.
@@ -76,16 +82,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def convert(tensors: Mapping[str, Tensor], architecture: Architecture) -> Converted:
+def convert(tensors: Mapping[str, Tensor]) -> Converted:
     """Rename a foreign state dict and tell what it was.
 
     Recognised: torchvision and timm's classic nets (the same names as ours), CIFAR nets of
     akamaster/pytorch_resnet_cifar10 (a ``linear`` head), timm's ``resnetv2``; each also with the
     ``module.`` prefix of ``DataParallel``.
-
-    Args:
-        tensors: The state dict.
-        architecture: The net it is for.
     """
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if "linear.weight" in plain:
@@ -93,7 +95,7 @@ def convert(tensors: Mapping[str, Tensor], architecture: Architecture) -> Conver
             {re.sub(r"^linear\.", "fc.", name): tensor for name, tensor in plain.items()},
             "akamaster/pytorch_resnet_cifar10",
             Preprocess(size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-            CIFAR10_LABELS if architecture.classes == 10 else None,
+            CIFAR10_LABELS if len(plain["linear.weight"]) == len(CIFAR10_LABELS) else None,
         )
     if "stem.conv.weight" in plain:
         return Converted(_from_resnetv2(plain), "timm resnetv2")

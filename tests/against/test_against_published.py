@@ -34,7 +34,7 @@ def lossless(real_data, tmp_path_factory):
 def converted_net(path, name: str, folder) -> ResNet:
     """Convert a checkpoint into a model folder, and load it from there."""
     architecture = find_row(name).architecture
-    converted = convert(read_checkpoint(path), architecture)
+    converted = convert(read_checkpoint(path))
     assert converted.form == "akamaster/pytorch_resnet_cifar10"
     net = ResNet(architecture)
     net.load_state_dict(matched(converted.tensors, net.state_dict(), str(path)))

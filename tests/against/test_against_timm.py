@@ -48,7 +48,7 @@ def test_a_classic_row_gives_timms_logits(name):
 @pytest.mark.parametrize("name", RESNETV2)
 def test_a_resnetv2_row_gives_timms_logits_after_renaming(name):
     theirs, ours = pair(name)
-    converted = convert(fill(theirs).state_dict(), ours.architecture)
+    converted = convert(fill(theirs).state_dict())
     assert converted.form == "timm resnetv2"
     ours.load_state_dict(matched(converted.tensors, ours.state_dict(), name), assign=True)
     assert_equal_logits(theirs, ours)
@@ -57,7 +57,7 @@ def test_a_resnetv2_row_gives_timms_logits_after_renaming(name):
 def test_the_papers_entry_is_another_function_than_timms():
     with torch.device("meta"):
         theirs, ours = timm.create_model("resnetv2_18"), ResNet("preact_resnet18").eval()
-    converted = convert(theirs.state_dict(), ours.architecture)
+    converted = convert(theirs.state_dict())
     names, own = set(converted.tensors), set(ours.state_dict())
     assert {n.rpartition(".")[0] for n in names - own} == {"layer1.0.bn1"}
     assert {n.rpartition(".")[0] for n in own - names} == {"bn1"}

@@ -53,7 +53,7 @@ def test_a_saved_torchvision_file_converts_and_loads(tmp_path):
     theirs = fill(torchvision.models.get_model("resnet18"))
     torch.save(theirs.state_dict(), tmp_path / "resnet18-0.pth")
     ours = ResNet("resnet18")
-    converted = convert(read_checkpoint(tmp_path / "resnet18-0.pth"), ours.architecture)
+    converted = convert(read_checkpoint(tmp_path / "resnet18-0.pth"))
     ours.eval().load_state_dict(converted.tensors)
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():

@@ -160,7 +160,7 @@ def test_whatever_damage_does_to_a_file_the_answer_is_one_line(tmp_path, zipped)
 
 def test_our_own_and_torchvisions_names_stay():
     net = fill(ResNet("cifar_resnet20"))
-    converted = convert(net.state_dict(), RESNET20)
+    converted = convert(net.state_dict())
     assert converted.form == "torchvision's names"
     assert converted.preprocess is None
     assert list(converted.tensors) == list(net.state_dict())
@@ -173,7 +173,7 @@ def test_published_cifar_nets_get_their_names_preprocessing_and_labels():
         for name, tensor in state.items()
         if not name.endswith("num_batches_tracked")
     }
-    converted = convert(foreign, RESNET20)
+    converted = convert(foreign)
     assert converted.form == "akamaster/pytorch_resnet_cifar10"
     assert converted.preprocess == Preprocess(
         size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD
@@ -188,5 +188,5 @@ def test_published_cifar_nets_get_their_names_preprocessing_and_labels():
 def test_the_prefix_of_data_parallel_goes(prefix):
     state = fill(ResNet("cifar_plain20")).state_dict()
     foreign = {prefix + name: tensor for name, tensor in state.items()}
-    found = convert(foreign, find_row("cifar_plain20").architecture).tensors
+    found = convert(foreign).tensors
     assert list(found) == list(state)
