@@ -1,8 +1,11 @@
 """What commands print, and what the libraries below them do not."""
 
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -40,6 +43,23 @@ def leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def clear_stdout() -> Iterator[None]:
+    """Send what is printed inside the block to standard error, C++ libraries' lines included.
+
+    Gloo announces its connections on standard output, which is for the command's result alone.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 @rank_zero_only
 def say(line: str) -> None:
     """Print one line, now."""
@@ -51,7 +71,7 @@ def finish(result: Result) -> None:
     """Print a finished run's summary table and how to use its model."""
     card, run = result.card, result.run
     (score,) = card.provenance.scores
-    table = Table(title=f"{card.name}, {result.epochs} epochs", show_header=False)
+    table = Table(title=f"{card.name}, epochs trained: {result.epochs}", show_header=False)
     for name, value in (
         ("exported", f"epoch {card.provenance.epochs}"),
         ("measured on", f"{score.data}, n = {score.n:,}"),

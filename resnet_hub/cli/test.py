@@ -58,7 +58,7 @@ def _data_name(layer: Layer) -> Any:
 
 
 def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
-    from resnet_hub.cli.console import leave_group, quiet, say
+    from resnet_hub.cli.console import clear_stdout, leave_group, quiet, say
     from resnet_hub.data.module import open_data
     from resnet_hub.evaluation.scoring import score
     from resnet_hub.nets.resnet import ResNet
@@ -68,10 +68,11 @@ def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
     data = open_data(recipe.data, seed=recipe.seed, preprocess=net.preprocess)
     data.prepare_data()
     data.open()
-    try:
-        result = score(net, data, trainer=recipe.trainer)
-    finally:
-        leave_group()
+    with clear_stdout():
+        try:
+            result = score(net, data, trainer=recipe.trainer)
+        finally:
+            leave_group()
     if as_json:
         say(json.dumps(asdict(result)))
     else:

@@ -62,7 +62,7 @@ class Classifier(L.LightningModule):
         self.schedule_settings = schedule or ScheduleSettings()
         self.seed = seed
         if self.settings.channels_last:
-            self.net.to(memory_format=torch.channels_last)
+            cast(Any, self.net).to(memory_format=torch.channels_last)
         self.averaged: AveragedModel | None = None
         if self.settings.ema_decay is not None:
             average = cast(Any, get_ema_multi_avg_fn)(self.settings.ema_decay)
@@ -104,7 +104,7 @@ class Classifier(L.LightningModule):
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
         if self.settings.compile:
-            self.net.compile()
+            cast(Any, self.net).compile()
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, by steps."""

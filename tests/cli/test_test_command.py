@@ -184,7 +184,9 @@ def test_two_processes_print_one_object_and_count_every_image_once(
 ):
     with start("test", run, "--json", *DDP, cwd=tmp_path) as process:
         out, err = process.communicate(timeout=240)
-    assert (process.returncode, err) == (0, "")
+    assert process.returncode == 0
+    # Older torch lets Gloo announce its connections, from two processes at once.
+    assert not [line for line in err.splitlines() if "peer ranks" not in line]
     assert out.count("\n") == 1
     assert json.loads(out) == scored(capsys, run)
 
