@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from resnet_hub.architecture import Architecture
@@ -24,7 +24,7 @@ def list_command(arguments: list[str]) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     table = Table()
-    for title, justify in (
+    columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("net", "left"),
         ("parameters", "right"),
         ("multiply-adds", "right"),
@@ -32,8 +32,9 @@ def list_command(arguments: list[str]) -> int:
         ("error", "right"),
         ("measured on", "left"),
         ("source", "left"),
-    ):
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    )
+    for title, justify in columns:
+        table.add_column(title, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(
             row["net"],
