@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from resnet_hub.learning.fit import Result
@@ -80,7 +81,7 @@ def finish(result: Result) -> None:
         ("curves", str(run.curves)),
         ("model", str(run.model)),
     ):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     # A fixed width where nobody watches keeps a log's lines whole.
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print(f"use it: resnet-hub predict {run.model} IMAGE...", flush=True)

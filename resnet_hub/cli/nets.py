@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, JustifyMethod
+from rich.markup import escape
 from rich.table import Table
 
 from resnet_hub.architecture import Architecture
@@ -62,7 +63,7 @@ def info_command(arguments: list[str]) -> int:
         return 0
     table = Table(show_header=False)
     for name, value in facts.items():
-        table.add_row(name, _shown(value))
+        table.add_row(name, escape(_shown(value)))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
 

@@ -45,8 +45,7 @@ class Run:
             InvalidSetting: ``out`` holds something already, or the path cannot be used.
         """
         parent = Path("runs") / name if out is None else out
-        if "::" in (path := str(parent.absolute())):
-            raise InvalidSetting(f"{path}: Lightning takes '::' in a path for a protocol")
+        _check_path(parent)
         made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         if out is None:
             parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +67,9 @@ class Run:
 
         Raises:
             DataMissing: No run there.
+            InvalidSetting: A path that Lightning would misread.
         """
+        _check_path(folder)
         run = cls(folder)
         if not run.recipe.is_file():
             raise DataMissing(f"{folder}: no run (it holds no recipe.yaml)")
@@ -164,6 +165,11 @@ class MetricsFile(Logger):
         if self._open and self._rows:
             self.write()
         self._open = False
+
+
+def _check_path(folder: Path) -> None:
+    if "::" in (path := str(folder.absolute())):
+        raise InvalidSetting(f"{path}: Lightning takes '::' in a path for a protocol")
 
 
 def _next_number(parent: Path) -> Path:
