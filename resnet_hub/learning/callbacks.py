@@ -85,9 +85,9 @@ class _Checkpoints(ModelCheckpoint):
         )
 
 
-def checkpoint_callbacks(run: Run | None, *, monitor: str | None) -> list[ModelCheckpoint]:
+def checkpoint_callbacks(run: Run, *, monitor: str | None) -> list[ModelCheckpoint]:
     """Return what saves ``last.ckpt`` every epoch, and ``best.ckpt`` by ``monitor`` if given."""
-    folder = run.checkpoints if run else None
+    folder = run.checkpoints
     last = _Checkpoints(
         folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
     )

@@ -64,8 +64,6 @@ class ResNet(nn.Module):
         InvalidSetting: A value that no net can have.
     """
 
-    layer1: nn.Sequential
-
     def __init__(
         self,
         name_or_architecture: str | Architecture,
