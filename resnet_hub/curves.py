@@ -4,6 +4,7 @@ import csv
 from io import BytesIO
 from pathlib import Path
 
+from resnet_hub.errors import CorruptFile
 from resnet_hub.weights.store import write_file
 
 Points = tuple[list[float], list[float]]
@@ -12,12 +13,24 @@ _TRAIN, _WATCHED, _LIVE = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's col
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read a metrics.csv: one mapping a row, empty cells left out."""
-    with path.open(newline="") as file:
-        return [
-            {name: float(cell) for name, cell in row.items() if cell}
-            for row in csv.DictReader(file)
-        ]
+    """Read a metrics.csv: one mapping a row, empty cells left out.
+
+    Raises:
+        CorruptFile: Not the rows of a run, each with its epoch and step.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows = [{name: float(cell) for name, cell in row.items() if cell} for row in table]
+            if not {"epoch", "step"} <= set(table.fieldnames or ()):
+                raise ValueError("no columns of epochs and steps")
+        for row in rows:
+            _ = int(row["epoch"]), int(row["step"])
+    except (ValueError, OverflowError, TypeError, KeyError, csv.Error) as error:
+        raise CorruptFile(
+            f"{path}: not a run's rows of numbers ({error}); mend it, or move it away"
+        ) from error
+    return rows
 
 
 def series(rows: list[dict[str, float]], name: str) -> Points:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from resnet_hub.curves import draw_curves, read_metrics, series
+from resnet_hub.errors import CorruptFile
 
 HEADER = "epoch,step,train/loss,lr,train/top1,train/epoch_loss,val/top1,val/loss\n"
 ROWS = """0,9,2.5,0.1,,,,
@@ -45,6 +46,26 @@ def test_empty_cells_are_left_out(metrics: Path):
     assert rows[0] == {"epoch": 0, "step": 9, "train/loss": 2.5, "lr": 0.1}
     assert rows[3]["val/loss"] == 1.5
     assert len(rows) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,step,lr\n0,9,much\n",
+        "epoch,step\n0,9,3\n",
+        "epoch,lr\n0,0.1\n",
+        "epoch,step\n0,\n",
+        "epoch,step\n0,inf\n",
+        "",
+        "\0",
+        "epoch,step\n\udc80,1\n",
+    ],
+)
+def test_what_are_no_rows_of_numbers_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CorruptFile, match=r"metrics\.csv: not a run's rows of numbers"):
+        read_metrics(path)
 
 
 def test_a_series_counts_epochs_from_one(metrics: Path):

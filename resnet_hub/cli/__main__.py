@@ -1,11 +1,12 @@
 """``resnet-hub``: the command table and what every command shares."""
 
-import os
 import sys
 import traceback
 from importlib import import_module
+from tempfile import NamedTemporaryFile
 
 from resnet_hub import __version__
+from resnet_hub.cli import stdout
 from resnet_hub.errors import ResNetHubError, UnknownName, did_you_mean
 
 # command: (module, one line); the module's function of the command's name takes its arguments.
@@ -32,15 +33,28 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(arguments)
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        stdout.close()
         return 0
     except (ResNetHubError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        print(f"resnet-hub: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return _refused(str(error), debug)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # a library's refusal that none of ours foresaw, or a fault
+        return _refused(f"{type(error).__name__}: {error} (traceback: {_kept(error)})", debug)
+
+
+def _refused(reason: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"resnet-hub: {' '.join(reason.split())}", file=sys.stderr)
+    return 1
+
+
+def _kept(error: Exception) -> str:
+    """Return the name of a file that keeps the traceback."""
+    with NamedTemporaryFile("w", prefix="resnet-hub-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
 
 
 def _run(arguments: list[str]) -> int:

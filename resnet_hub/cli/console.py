@@ -1,7 +1,7 @@
 """What commands print, and what the libraries below them do not."""
 
 import logging
-import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from resnet_hub.cli import stdout
+from resnet_hub.errors import ResNetHubError
 from resnet_hub.learning.fit import Result
 
 _NOISE = (
@@ -38,33 +40,40 @@ def shows_bar() -> bool:
     return sys.stdout.isatty()
 
 
-def leave_group() -> None:
-    """End the process group of a distributed command, whose threads would outlive it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 @contextmanager
-def clear_stdout() -> Iterator[None]:
-    """Send what is printed inside the block to standard error, C++ libraries' lines included.
+def group() -> Iterator[None]:
+    """Leave the process group of a distributed command at its end, whose threads would outlive it.
 
-    Gloo announces its connections on standard output, which is for the command's result alone.
+    Raises:
+        ResNetHubError: Another process of the group ended; it says itself why.
     """
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
     try:
         yield
+    except (RuntimeError, ConnectionError) as error:
+        if _from_another_process(error):
+            raise ResNetHubError("stopped, because another process of this run ended") from error
+        raise
     finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _from_another_process(error: Exception) -> bool:
+    if isinstance(error, ConnectionError):
+        return True
+    if not torch.distributed.is_available():
+        return False
+    # Gloo's errors have no class of their own.
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 @rank_zero_only
 def say(line: str) -> None:
-    """Print one line, now."""
-    print(line, flush=True)
+    """Print one line, now; work goes on though its reader, ``head`` perhaps, has gone."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        stdout.close()
 
 
 @rank_zero_only
@@ -83,5 +92,7 @@ def finish(result: Result) -> None:
     ):
         table.add_row(name, escape(value))
     # A fixed width where nobody watches keeps a log's lines whole.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    print(f"use it: resnet-hub predict {run.model} IMAGE...", flush=True)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with console.capture() as shown:
+        console.print(table)
+    say(shown.get() + f"use it: resnet-hub predict {shlex.quote(str(run.model))} IMAGE...")

@@ -8,6 +8,7 @@ from resnet_hub.cli.layers import Layer, find_recipe, read_flags
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.settings import Recipe
+from resnet_hub.paths import expanded
 
 HELP = """usage: resnet-hub fit RECIPE... [--key value ...] [--out FOLDER]
        resnet-hub fit --resume RUN
@@ -48,10 +49,10 @@ def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None
     # Everything was parsed; only now the slow imports.
     from lightning.pytorch.utilities import rank_zero_only
 
-    from resnet_hub.cli.console import finish, leave_group, quiet, say, shows_bar
-    from resnet_hub.learning.callbacks import Interrupted
+    from resnet_hub.cli.console import finish, group, quiet, say, shows_bar
     from resnet_hub.learning.fit import fit
     from resnet_hub.learning.run import Run
+    from resnet_hub.learning.stopping import Interrupted
 
     quiet()
     if resume is not None:
@@ -60,23 +61,22 @@ def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None
         run = Run.create(recipe, find_recipe(names[-1]).stem, out)
     else:  # rank 0's counts
         run = Run(Path("runs"))
-    say(f"run {run.folder}")
     try:
-        result = fit(recipe, run, resume=resume is not None, bar=shows_bar(), say=say)
+        with group():
+            result = fit(recipe, run, resume=resume is not None, bar=shows_bar(), say=say)
     except Interrupted as stop:
         on = f"go on with: resnet-hub fit --resume {shlex.quote(str(run.folder))}"
         say(f"stopped by {stop}; {on if run.last.is_file() else 'nothing was saved yet'}")
         return 128 + stop.signum
     finally:
         run.forget()
-        leave_group()
     finish(result)
     return 0
 
 
 def _taken(flags: Layer, name: str) -> Path | None:
     value = flags.values.pop(name, None)
-    return None if value is None else Path(value).expanduser()
+    return None if value is None else expanded(value)
 
 
 def _recipe_of(run: Path) -> Recipe:

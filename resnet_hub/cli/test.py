@@ -7,8 +7,9 @@ from typing import Any
 
 from resnet_hub.cli.layers import Layer, read_file, read_flags
 from resnet_hub.cli.recipes import check
-from resnet_hub.errors import InvalidSetting
+from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.settings import Recipe
+from resnet_hub.paths import expanded
 
 HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.KEY X] [--trainer.KEY X] [--json]
 
@@ -34,13 +35,19 @@ def test_command(arguments: list[str]) -> int:
     for section in flags.values:
         if section not in ("data", "trainer", "seed"):
             raise InvalidSetting(f"--{section}: test takes --data…, --trainer…, --seed and --json")
-    recipe, model = _recipe(Path(names[0]).expanduser(), names[0], flags)
+    recipe, model = _recipe(names[0], flags)
     return _score(recipe, model, as_json)
 
 
-def _recipe(folder: Path, name: str, flags: Layer) -> tuple[Recipe, str | Path]:
+def _recipe(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
     """Return what to score on, and the model folder (a run's own, where a run was named)."""
+    folder = expanded(name)
     if (folder / "recipe.yaml").is_file():
+        if not (folder / "model").is_dir():
+            raise DataMissing(
+                f"{folder}: the run has no model/ yet; finish it by `resnet-hub fit --resume`, or "
+                "`resnet-hub export` what it has and test that"
+            )
         layer = read_file(folder / "recipe.yaml")
         if _data_name(flags) not in (None, _data_name(layer)):
             del layer.values["data"]  # its settings are for its own data set
@@ -48,6 +55,10 @@ def _recipe(folder: Path, name: str, flags: Layer) -> tuple[Recipe, str | Path]:
         own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
         return replace(recipe, trainer=own), folder / "model"
     if "data" not in flags.values:
+        if not folder.is_dir():
+            from resnet_hub.weights.hub import resolve
+
+            resolve(name)  # says why it is none
         raise InvalidSetting("test: a model folder needs --data NAME and its --data.root DIR")
     return check(flags), name
 
@@ -58,7 +69,8 @@ def _data_name(layer: Layer) -> Any:
 
 
 def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
-    from resnet_hub.cli.console import clear_stdout, leave_group, quiet, say
+    from resnet_hub.cli import stdout
+    from resnet_hub.cli.console import group, quiet, say
     from resnet_hub.data.module import open_data
     from resnet_hub.evaluation.scoring import score
     from resnet_hub.nets.resnet import ResNet
@@ -68,13 +80,10 @@ def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
     data = open_data(recipe.data, seed=recipe.seed, preprocess=net.preprocess)
     data.prepare_data()
     data.open()
-    with clear_stdout():
-        try:
-            result = score(net, data, trainer=recipe.trainer)
-        finally:
-            leave_group()
+    with stdout.clear(), group():
+        result = score(net, data, trainer=recipe.trainer)
     if as_json:
-        say(json.dumps(asdict(result)))
+        say(json.dumps(asdict(result), allow_nan=False))
     else:
         say(f"{result.data}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, n = {result.n:,}")
     return 0

@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
-from resnet_hub.errors import InvalidSetting
+from resnet_hub.errors import Diverged, InvalidSetting
 from resnet_hub.learning.optimizers import build_optimizer, effective_lr
+from resnet_hub.learning.plan import images_per_step, run_length
 from resnet_hub.learning.schedules import Length, factor
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.metrics import Scores
@@ -90,16 +91,7 @@ class Classifier(L.LightningModule):
         """
         data = self._data()
         if data is not None:
-            net = self.net.architecture
-            if data.preprocess.channels != net.in_channels:
-                raise InvalidSetting(
-                    f"net: takes {net.in_channels} image channels, but {type(data).__name__} has "
-                    f"{data.preprocess.channels}; give in_channels={data.preprocess.channels}"
-                )
-            if len(data.labels) != net.classes:
-                raise InvalidSetting(
-                    f"net: {net.classes} classes, but {type(data).__name__} has {len(data.labels)}"
-                )
+            _check_match(self.net, data)
             if stage == "fit":
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
@@ -108,9 +100,10 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, by steps."""
-        lr = effective_lr(self.optimizer_settings, self.images_per_step())
+        length, images = self._plan()
+        lr = effective_lr(self.optimizer_settings, images)
         optimizer = build_optimizer(self.net, self.optimizer_settings, lr=lr)
-        settings, length = self.schedule_settings, self.length()
+        settings = self.schedule_settings
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: factor(settings, step, length)
         )
@@ -119,42 +112,9 @@ class Classifier(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def length(self) -> Length:
-        """Return how long the attached trainer's run is.
-
-        Raises:
-            InvalidSetting: Neither ``max_epochs`` nor ``max_steps`` bounds it, or it has no step.
-        """
-        # trainer.estimated_stepping_batches would build the loader here, and lose its position.
-        trainer, data = self.trainer, self._data()
-        if data is None:
-            raise InvalidSetting("Classifier: fit needs a data module of this package")
-        batches, limit = data.train_batches(), trainer.limit_train_batches
-        if limit is not None:
-            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
-        bounds = []
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            bounds.append(trainer.max_epochs * per_epoch)
-        if trainer.max_steps >= 0:
-            bounds.append(trainer.max_steps)
-        if not bounds:
-            raise InvalidSetting("trainer: give max_epochs or max_steps, the schedule needs an end")
-        if limit == 0 or min(bounds) == 0:
-            raise InvalidSetting(
-                "trainer: nothing to train (max_epochs, max_steps or limit_train_batches is 0)"
-            )
-        return Length(min(bounds), per_epoch)
-
-    def images_per_step(self) -> int:
-        """Return the images of one optimizer step, over all ranks and accumulated batches."""
-        data, trainer = self._data(), self.trainer
-        batch = data.settings.batch_size if data is not None else 1
-        return batch * trainer.world_size * trainer.accumulate_grad_batches
-
     def outline(self) -> str:
         """Return one line on what the attached trainer is about to do."""
-        net, length, images = self.net.architecture, self.length(), self.images_per_step()
+        net, (length, images) = self.net.architecture, self._plan()
         lr = effective_lr(self.optimizer_settings, images)
         return (
             f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
@@ -193,7 +153,12 @@ class Classifier(L.LightningModule):
             self.averaged.update_parameters(self.net)
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's training scores."""
+        """Log the epoch's training scores.
+
+        Raises:
+            Diverged: The weights are finite no more; the epoch is not saved.
+        """
+        self._check_finite()
         values = self.train_scores.compute()
         self.train_scores.reset()
         self._recent.clear()
@@ -222,7 +187,12 @@ class Classifier(L.LightningModule):
             checkpoint["state_dict"].update({n: torch.zeros_like(t) for n, t in scores.items()})
 
     def on_validation_start(self) -> None:
-        """Give every rank rank 0's BatchNorm statistics: they are what is exported."""
+        """Give every rank rank 0's BatchNorm statistics: they are what is exported.
+
+        Raises:
+            Diverged: The weights are finite no more.
+        """
+        self._check_finite()
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -248,6 +218,14 @@ class Classifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the tested split's scores, and how many images were seen."""
         self._log_scores(self.scores, "test")
+
+    def _check_finite(self) -> None:
+        # Of the parameters alone, which are the same on every rank: all go on, or none.
+        if not torch.nn.utils.get_total_norm(self.net.parameters()).isfinite():
+            raise Diverged(
+                f"epoch {self.current_epoch + 1}: the training diverged, the weights are finite "
+                "no more; lower optimizer.lr, or warm up for longer"
+            )
 
     def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> None:
         logits = net(self._laid_out(batch.images)).float()
@@ -283,6 +261,29 @@ class Classifier(L.LightningModule):
             return images.contiguous(memory_format=torch.channels_last)
         return images
 
+    def _plan(self) -> tuple[Length, int]:
+        """Return the attached trainer's run in steps, and the images of a step."""
+        if (data := self._data()) is None:
+            raise InvalidSetting("Classifier: fit needs a data module of this package")
+        return run_length(self.trainer, data), images_per_step(self.trainer, data)
+
     def _data(self) -> DataModule | None:
         data = getattr(self.trainer, "datamodule", None)
         return data if isinstance(data, DataModule) else None
+
+
+def _check_match(net: ResNet, data: DataModule) -> None:
+    name, channels, classes = type(data).__name__, data.preprocess.channels, len(data.labels)
+    if channels != net.architecture.in_channels:
+        raise InvalidSetting(
+            f"net: takes {net.architecture.in_channels} image channels, but {name} has {channels}; "
+            f"give in_channels={channels}"
+        )
+    if classes != net.architecture.classes:
+        raise InvalidSetting(f"net: {net.architecture.classes} classes, but {name} has {classes}")
+    for number, (own, other) in enumerate(zip(net.labels or (), data.labels, strict=False)):
+        if own != other:
+            raise InvalidSetting(
+                f"net: its class {number} is {own!r}, but {name}'s is {other!r}; "
+                "from_pretrained(…, classes=NAMES) gives a fresh head for other classes"
+            )

@@ -1,22 +1,23 @@
 """A run, or one of its checkpoints, as a model folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
-from resnet_hub.learning.callbacks import read_training_checkpoint
+from resnet_hub.learning.checkpoints import read_training_checkpoint
 from resnet_hub.learning.run import Run
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.card import CARD_NAME, Card, Provenance, read_card
 from resnet_hub.weights.match import matched
 
 
-def export(source: Path, folder: Path) -> Card:
+def export(source: str | Path, folder: str | Path) -> Card:
     """Write a model folder from a run or a checkpoint, whole or not at all.
 
     Args:
@@ -27,21 +28,17 @@ def export(source: Path, folder: Path) -> Card:
     Raises:
         DataMissing: No run there, or nothing saved in it.
         CorruptFile: The checkpoint is damaged.
+        Diverged: Its net holds numbers that are not finite.
         InvalidSetting: ``folder`` holds something else.
     """
+    source = expanded(source)
     if source.is_dir() and (source / "model" / CARD_NAME).is_file():
         net = ResNet.from_pretrained(source / "model")
         return net.save_pretrained(folder, provenance=read_card(source / "model").provenance)
     path = source if source.is_file() else Run.find(source).chosen()
     content = read_training_checkpoint(path)
-    recipe, epoch = _recipe_beside(path), content.get("epoch")
-    origin = Provenance(
-        source=f"checkpoint {path}",
-        recipe=recipe,
-        seed=recipe.get("seed") if recipe else None,
-        epochs=epoch + 1 if isinstance(epoch, int) else None,
-    )
-    return trained_net(content, path).save_pretrained(folder, provenance=origin)
+    net = trained_net(content, path)
+    return net.save_pretrained(folder, provenance=_origin(content, path))
 
 
 def trained_net(content: dict[str, Any], path: Path) -> ResNet:
@@ -59,12 +56,20 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
         raise CorruptFile(f"{path}: does not say what net it holds; try `resnet-hub convert`")
     described, state = content["net"], content["state_dict"]
     try:
-        with torch.device("meta"):  # whatever size it says: nothing is allocated for it
-            net = ResNet(Architecture.from_dict(described["architecture"]))
-        net.preprocess = Preprocess.from_dict(described["preprocess"])
-        net.labels = None if described["labels"] is None else tuple(described["labels"])
+        labels = described["labels"]
+        card = Card(
+            architecture=Architecture.from_dict(described["architecture"]),
+            preprocess=Preprocess.from_dict(described["preprocess"]),
+            labels=None if labels is None else tuple(labels),
+            provenance=Provenance(),
+        )
     except (InvalidSetting, KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptFile(f"{path}: what it says of its net cannot be ({error})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise CorruptFile(f"{path}: its state_dict holds no tensors by their names")
+    with torch.device("meta"):  # whatever size it says: nothing is allocated for it
+        net = ResNet(card.architecture)
+    net.preprocess, net.labels = card.preprocess, card.labels
     averaged = "averaged.module."
     prefix = averaged if any(name.startswith(averaged) for name in state) else "net."
     tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
@@ -72,6 +77,27 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
     return net.eval()
 
 
-def _recipe_beside(checkpoint: Path) -> dict[str, Any] | None:
-    recipe = Run(checkpoint.parent.parent).recipe
-    return yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else None
+def finished_epochs(content: Mapping[str, Any]) -> int | None:
+    """Return how many whole epochs a checkpoint was trained for, or ``None`` where it is silent.
+
+    Lightning's own ``epoch`` is the running one's number, of an epoch's end as of its middle.
+    """
+    try:
+        loop = content["loops"]["fit_loop"]
+        begun: int = loop["epoch_progress"]["current"]["ready"]
+        return begun if loop["epoch_loop.batch_progress"]["is_last_batch"] else begun - 1
+    except (KeyError, TypeError):
+        return None
+
+
+def _origin(content: Mapping[str, Any], path: Path) -> Provenance:
+    recipe = content.get("recipe")
+    try:
+        return Provenance(
+            source=f"checkpoint {path}",
+            recipe=recipe,
+            seed=recipe.get("seed") if isinstance(recipe, Mapping) else None,
+            epochs=finished_epochs(content),
+        )
+    except InvalidSetting as error:
+        raise CorruptFile(f"{path}: what it says of its run cannot be ({error})") from error

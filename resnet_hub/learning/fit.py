@@ -15,17 +15,17 @@ from lightning.pytorch.loggers.logger import Logger
 
 from resnet_hub.data.module import DataModule, open_data
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.learning.callbacks import (
-    Journal,
-    StopCleanly,
+from resnet_hub.learning.checkpoints import (
     WholeCheckpoints,
+    check_resumable,
     checkpoint_callbacks,
-    interruptible,
     read_training_checkpoint,
 )
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.run import MetricsFile, Run
+from resnet_hub.learning.journal import Journal, MetricsFile
+from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe
+from resnet_hub.learning.stopping import StopCleanly, interruptible
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
 from resnet_hub.weights.card import Card, Provenance, Score, read_card
@@ -62,11 +62,15 @@ def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Resul
 
     Raises:
         Interrupted: Stopped by a signal; in training after saving.
-        ResNetHubError: The recipe, the data or the weights cannot be used.
+        Diverged: The weights are finite no more; the epoch before is saved.
+        ResNetHubError: The recipe, the data, the weights or the checkpoint cannot be used.
     """
     with interruptible():
         checkpoint = run.checkpoint() if resume else None
+        if checkpoint:
+            check_resumable(checkpoint, recipe)
         data, classifier = build(recipe)
+        say(f"run {run.folder}")
         trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
         try:
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
@@ -83,30 +87,31 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
         ResNetHubError: The data or the weights cannot be used.
     """
     settings, preprocess = recipe.net, None
+    origin = settings.weights or settings.name
+    if not origin:
+        raise InvalidSetting(
+            "net: give net.name (`resnet-hub list` shows them) or net.weights, a model folder"
+        )
     if settings.weights:
-        preprocess = read_card(resolve(settings.weights)).preprocess
+        preprocess = read_card(resolve(origin)).preprocess
     data = open_data(recipe.data, seed=recipe.seed, preprocess=preprocess)
     data.prepare_data()
     data.open()
-    classes, channels = len(data.labels), data.preprocess.channels
+    channels = data.preprocess.channels
     torch.manual_seed(key_of("weights", recipe.seed))
     if settings.weights:
-        net = ResNet.from_pretrained(settings.weights, classes=classes, in_channels=channels)
+        net = ResNet.from_pretrained(origin, classes=data.labels, in_channels=channels)
         if settings.name and name_of(net.architecture) != settings.name:
-            raise InvalidSetting(f"net.name: {settings.weights} holds no {settings.name}")
+            raise InvalidSetting(f"net.name: {origin} holds no {settings.name}")
         net.train()
-    elif settings.name:
+    else:
         net = ResNet(
-            settings.name,
-            classes=classes,
+            origin,
+            classes=len(data.labels),
             in_channels=channels,
             shortcut=settings.shortcut,
             zeros=settings.zeros,
             zero_init_residual=settings.zero_init_residual,
-        )
-    else:
-        raise InvalidSetting(
-            "net: give net.name (`resnet-hub list` shows them) or net.weights, a model folder"
         )
     net.stochastic_depth = settings.stochastic_depth
     net.checkpoint_blocks = settings.checkpoint_blocks
@@ -136,8 +141,15 @@ def make_trainer(options: Mapping[str, Any]) -> L.Trainer:
 
 
 def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
-    """Score a classifier's finished net on ``data.tested``, each image once; same on every rank."""
-    values = trainer.test(classifier, data, verbose=False)[0]
+    """Score a classifier's finished net on ``data.tested``, each image once; same on every rank.
+
+    Raises:
+        InvalidSetting: The trainer's options leave no image.
+    """
+    results = trainer.test(classifier, data, verbose=False)
+    if not results:
+        raise InvalidSetting("trainer.limit_test_batches: leaves no image to measure on")
+    values = results[0]
     n = round(values["test/n"])
     # Logged values are float32; of a known n the fraction is exact.
     top1, top5 = (round(values[f"test/{name}"] * n) / n for name in ("top1", "top5"))
@@ -168,7 +180,7 @@ def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say
             **options,
             "logger": [metrics, *(_instance(entry, "logger", Logger) for entry in recipe.logger)],
             "callbacks": callbacks,
-            "plugins": [WholeCheckpoints()],
+            "plugins": [WholeCheckpoints(recipe.to_dict())],
             "default_root_dir": run.folder,
         }
     )
@@ -216,13 +228,19 @@ def _instance(entry: Any, section: str, kind: type) -> Any:
 
 
 def _commit() -> str | None:
-    """Return the commit of this package's code, where it runs from a checkout."""
+    """Return the commit of this package's code, where it runs from a checkout.
+
+    It ends in ``-dirty`` where tracked files were changed since.
+    """
     checkout = Path(__file__).parents[2]
-    command = ["git", "-C", str(checkout), "rev-parse", "--show-toplevel", "HEAD"]
+    if not (checkout / ".git").exists():
+        # Installed into an environment that lies in somebody's repository, its commit says nothing.
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            [*command, "--exclude=*"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    top, commit = done.stdout.split("\n")[:2]
-    # Installed into an environment that lies in somebody's repository, that commit says nothing.
-    return commit if Path(top) == checkout else None
+    return done.stdout.strip()

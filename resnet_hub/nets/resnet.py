@@ -195,6 +195,7 @@ class ResNet(nn.Module):
         Raises:
             InvalidSetting: ``folder`` holds something that is no model folder, or layers were
                 replaced by others than the architecture has.
+            Diverged: A tensor holds numbers that are not finite.
             ResNetHubError: The disk refused.
         """
         with torch.device("meta"):
@@ -210,21 +211,22 @@ class ResNet(nn.Module):
             labels=self.labels,
             provenance=replace(provenance or Provenance(), version=__version__),
         )
-        return write_model(Path(folder).expanduser(), card, self.state_dict())
+        return write_model(folder, card, self.state_dict())
 
     @classmethod
     def from_pretrained(
         cls,
         source: str | Path,
         *,
-        classes: int | None = None,
+        classes: int | Sequence[str] | None = None,
         in_channels: int | None = None,
     ) -> "ResNet":
         """Return a net with verified weights, in evaluation mode, on the CPU.
 
         Args:
             source: A model folder.
-            classes: Outputs; another number than the file's gives a fresh head, and says so.
+            classes: Outputs, or their names; another number than the file's, or other names, gives
+                a fresh head, and says so.
             in_channels: Image channels; another number than the file's adapts the first
                 convolution (1 by the sum, more by repeating), and says so.
 
@@ -234,10 +236,12 @@ class ResNet(nn.Module):
             WeightsMismatch: The tensors do not fit the card's architecture.
         """
         card, tensors, path = read_model(source)
+        names = tuple(classes) if isinstance(classes, Sequence) else None
+        count = len(classes) if isinstance(classes, Sequence) else classes
         with torch.device("meta"):
-            net = cls(card.architecture, classes=classes, in_channels=in_channels)
+            net = cls(card.architecture, classes=count, in_channels=in_channels)
         net.preprocess = card.preprocess.with_channels(net.architecture.in_channels)
-        net.labels = card.labels
+        net.labels = names or card.labels
         expected = net.state_dict()
         if in_channels is not None and differs_along(1, tensors.get(STEM), expected[STEM]):
             logger.warning(
@@ -247,16 +251,14 @@ class ResNet(nn.Module):
                 in_channels,
             )
             tensors[STEM] = adapted_stem(tensors[STEM], in_channels)
-        if classes is not None and differs_along(0, tensors.get(HEAD[0]), expected[HEAD[0]]):
-            logger.warning(
-                "%s: fresh head for %d classes (the file has %d)",
-                path,
-                classes,
-                len(tensors[HEAD[0]]),
-            )
-            head = nn.Linear(net.architecture.features, classes)
+        resized = count is not None and differs_along(0, tensors.get(HEAD[0]), expected[HEAD[0]])
+        if resized or (names and card.labels and names != card.labels):
+            held = f"{len(tensors[HEAD[0]])}" if resized else "others"
+            outputs = net.architecture.classes
+            logger.warning("%s: fresh head for %d classes (the file has %s)", path, outputs, held)
+            head = nn.Linear(net.architecture.features, outputs)
             tensors.update(zip(HEAD, (head.weight.data, head.bias.data), strict=True))
-            net.labels = None
+            net.labels = names
         net.load_state_dict(matched(tensors, expected, str(path)), assign=True)
         return net.eval()
 

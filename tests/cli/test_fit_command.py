@@ -88,6 +88,29 @@ def test_a_data_set_is_named_by_a_bare_word_and_found_by_its_root(here: Path, ca
     assert (score.data, score.n) == ("CIFAR-10 (other files) test", 8)
 
 
+def test_training_goes_on_though_nobody_reads_its_lines(here: Path):
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "resnet_hub.cli", "fit", "quickstart", *TINY, "--out=run"],
+        cwd=here,
+        env=environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(writer)
+        os.close(reader)
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    assert err == ""
+    assert (here / "run/model/config.json").is_file()
+
+
+def test_nothing_is_said_of_a_run_that_is_not_left(here: Path, capsys):
+    assert command("fit", "quickstart", *TINY, "--data=Folder", "--data.root=nowhere") == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_help_and_no_recipe(here: Path, capsys):
     assert command("fit") == 0
     assert command("fit", "quickstart", "--help") == 0
@@ -185,6 +208,47 @@ def test_two_processes_leave_one_run_and_resume_bit_for_bit(here: Path):
     assert checkpoint(here / "run")["global_step"] == 30
     (score,) = read_card(here / "run/model").provenance.scores
     assert score.n == 360
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "batch", "steps"),
+    [
+        # Ranks look at each other's signals after the tenth batch.
+        pytest.param(["--trainer.val_check_interval=10"], 5, 11, id="a validation falls on it"),
+        pytest.param(["--trainer.accumulate_grad_batches=7"], 5, 2, id="no step falls on it"),
+        pytest.param(["--trainer.limit_train_batches=4"], 1, 4, id="the epoch is shorter"),
+    ],
+)
+def test_processes_stop_at_the_next_step_that_allows_it(
+    here: Path, flags: list[str], batch: int, steps: int
+):
+    entry = {
+        "class_path": "interruption.SignalAt",
+        "init_args": {"mark": str(here / "mark"), "signal": "SIGINT", "batch": batch},
+    }
+    flags = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=18", *flags]
+    flags += ["--callbacks", json.dumps([entry]), "--out=run"]
+    with start("fit", "quickstart", *DDP, *flags, cwd=here) as process:
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 130, err
+    assert "stopped by SIGINT; go on with: resnet-hub fit --resume run" in out
+    assert checkpoint(here / "run")["global_step"] == steps
+
+
+@pytest.mark.slow
+def test_where_one_process_meets_a_broken_picture_all_end_and_one_line_says_why(here: Path):
+    class_folders(here / "pictures/train", {"ant": 8, "bee": 8})
+    class_folders(here / "pictures/val", {"ant": 2, "bee": 2})
+    cut(here / "pictures/train/bee/3.png")
+    data = "--data={name: Folder, root: pictures, augment: none, batch_size: 4, eval_size: 16}"
+    with start("fit", "quickstart", *TINY, *DDP, data, "--out=run", cwd=here) as process:
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("resnet-hub: ")]
+    assert sum(line.startswith("resnet-hub: pictures/train/bee/3.png: ") for line in lines) == 1
+    assert len(lines) <= 2
 
 
 @pytest.mark.slow

@@ -120,8 +120,11 @@ def test_the_seed_tells_which_pictures_are_held_out(tmp_path: Path, capsys):
         (["RUN/model"], "a model folder needs --data NAME"),
         (["./nowhere", "--data=Digits"], "'./nowhere': no such folder"),
         (["resnet51", "--data=Digits"], "did you mean 'resnet50'?"),
+        (["./nowhere"], "'./nowhere': no such folder"),
+        (["resnet51"], "did you mean 'resnet50'?"),
+        (["~nobody-here/model"], "~nobody-here/model: there is no home of a user 'nobody-here'"),
         (["RUN", "--optimizer.lr=1"], "--optimizer: test takes --data…, --trainer…, --seed and"),
-        (["RUN", "--data=3"], "data is a section of keys"),
+        (["RUN", "--data=3"], "data.name: Expected a Literal"),
         (["RUN", "--trainer=3"], "trainer is a section of keys"),
         (["RUN", "--trainer.logger=true"], "trainer.logger is set by the run"),
         (["RUN", "--trainer.precision=16-mixed"], "16-mixed on a CPU would be bf16"),
@@ -161,6 +164,15 @@ def test_a_model_of_three_classes_is_not_scored_on_ten(tmp_path: Path, capsys):
     assert message == "net: 3 classes, but Digits has 10"
 
 
+def test_a_model_of_other_classes_is_not_scored_though_their_number_is_the_same(
+    run: Path, tmp_path: Path, capsys
+):
+    class_folders(tmp_path / "val", {f"{n} of them": 1 for n in range(10)})
+    flags = ("--data=Folder", f"--data.root={tmp_path}", "--data.workers=0")
+    message = refusal(capsys, "test", run / "model", *flags)
+    assert message.startswith("net: its class 0 is '0', but Folder's is '0 of them'")
+
+
 def test_a_model_for_colours_is_not_scored_on_grey_digits(tmp_path: Path, capsys):
     ResNet("cifar_resnet20").save_pretrained(tmp_path / "colours")
     refusal(capsys, "test", tmp_path / "colours", "--data=Digits")
@@ -169,7 +181,8 @@ def test_a_model_for_colours_is_not_scored_on_grey_digits(tmp_path: Path, capsys
 def test_a_run_without_its_model_yet_is_refused(run: Path, tmp_path: Path, capsys):
     other = Path(shutil.copytree(run, tmp_path / "run"))
     shutil.rmtree(other / "model")
-    assert str(other / "model") in refusal(capsys, "test", other)
+    message = refusal(capsys, "test", other)
+    assert message.startswith(f"{other}: the run has no model/ yet; finish it by `resnet-hub fit")
 
 
 def test_a_copy_of_cifar_is_read_and_said_to_be_one(tmp_path: Path, capsys):

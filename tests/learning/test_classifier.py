@@ -1,12 +1,13 @@
 """The one LightningModule, under Lightning's own Trainer."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,9 +16,8 @@ from torch.utils.data import DataLoader
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
-from resnet_hub.errors import InvalidSetting, UnknownName
+from resnet_hub.errors import Diverged, InvalidSetting, UnknownName
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.schedules import Length
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.nets.resnet import ResNet
 
@@ -347,6 +347,30 @@ def test_another_number_of_classes_is_refused_before_any_step():
         trainer().fit(Classifier(net(classes=11)), digits())
 
 
+def test_a_net_for_other_classes_is_refused_though_their_number_is_the_same():
+    other = net(classes=10)
+    other.labels = ("zero", *"123456789")
+    with pytest.raises(InvalidSetting, match="its class 0 is 'zero', but Digits's is '0'; from_pr"):
+        trainer().fit(Classifier(other), digits())
+    assert other.labels[0] == "zero"
+
+
+def test_weights_that_are_finite_no_more_end_the_training_before_they_are_kept(tmp_path: Path):
+    kept = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    mad = {"name": "multistep", "milestones": (1,), "gamma": 1e30}
+
+    class Validated(Callback):
+        def on_validation_epoch_end(self, trainer: L.Trainer, module: Classifier) -> None:
+            seen.append(trainer.current_epoch)
+
+    seen: list[int] = []
+    fitting = trainer(max_epochs=5, enable_checkpointing=True, callbacks=[kept, Validated()])
+    with pytest.raises(Diverged, match="epoch 2: the training diverged, the weights are finite no"):
+        fitting.fit(Classifier(net(), schedule=ScheduleSettings(**mad)), digits())
+    assert seen == [0]
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch=0.ckpt"]
+
+
 def test_another_number_of_image_channels_is_refused_before_any_step():
     with pytest.raises(InvalidSetting, match="takes 3 image channels, but Digits has 1; give in_"):
         trainer().fit(Classifier("cifar_resnet20"), digits())
@@ -357,42 +381,6 @@ def test_data_of_others_cannot_be_trained_on():
     loader = DataLoader([(torch.zeros(1, 8, 8), 0)])
     with pytest.raises(InvalidSetting, match="needs a data module of this package"):
         trainer().fit(Classifier(net()), loader)
-
-
-def test_a_run_without_an_end_is_refused():
-    with pytest.raises(InvalidSetting, match="give max_epochs or max_steps"):
-        trainer(max_epochs=-1).fit(Classifier(net()), digits())
-
-
-@pytest.mark.parametrize(
-    ("options", "length", "images"),
-    [
-        # 1,257 training images make 39 whole batches of 32.
-        ({"limit_train_batches": None, "max_epochs": 2}, Length(78, 39), 32),
-        ({"limit_train_batches": 1.0, "max_epochs": 2}, Length(78, 39), 32),
-        ({"limit_train_batches": 0.25, "max_epochs": 2}, Length(18, 9), 32),
-        ({"limit_train_batches": 100, "max_epochs": 2}, Length(78, 39), 32),
-        ({"limit_train_batches": 10, "accumulate_grad_batches": 4}, Length(3, 3), 128),
-        ({"limit_train_batches": 10, "max_steps": 7, "max_epochs": -1}, Length(7, 10), 32),
-        ({"limit_train_batches": 10, "max_steps": 7, "max_epochs": 3}, Length(7, 10), 32),
-        ({"limit_train_batches": 2, "max_steps": 7, "max_epochs": 3}, Length(6, 2), 32),
-    ],
-)
-def test_the_schedule_knows_the_runs_length(options: dict, length: Length, images: int):
-    seen, counts = [], []
-
-    class Ask(Callback):
-        def on_train_start(self, trainer: L.Trainer, module: Classifier) -> None:
-            seen.append((module.length(), module.images_per_step()))
-            counts.append((int(trainer.num_training_batches), trainer.accumulate_grad_batches))
-            trainer.should_stop = True
-            trainer.limit_val_batches = 0
-
-    fitting = trainer(**options, callbacks=[Ask()])
-    fitting.fit(Classifier(net()), digits())
-    assert seen == [(length, images)]
-    ((batches, accumulated),) = counts
-    assert -(-batches // accumulated) == length.steps_per_epoch  # as Lightning counts
 
 
 def test_the_outline_says_what_is_about_to_happen():

@@ -1,15 +1,16 @@
 """Runs and checkpoints as model folders."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import checkpoint, fit
+from small_runs import TINY, checkpoint, command, fit
 
-from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, WeightsMismatch
-from resnet_hub.learning.export import export, trained_net
+from resnet_hub.errors import CorruptFile, DataMissing, Diverged, InvalidSetting, WeightsMismatch
+from resnet_hub.learning.export import export, finished_epochs, trained_net
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
 
@@ -78,9 +79,92 @@ def test_a_checkpoint_alone_is_enough_wherever_it_lies(run: Path, tmp_path: Path
     (run / "checkpoints/last.ckpt").rename(alone)
     card = export(alone, tmp_path / "model")
     assert equal(tmp_path / "model", averaged(torch.load(alone, weights_only=True)))
-    assert card.provenance.recipe is None
+    assert card.provenance.recipe["net"]["name"] == "cifar_resnet20"
+    assert (card.provenance.seed, card.provenance.epochs) == (5, 2)
     assert str(alone) in card.provenance.source
     assert ResNet.from_pretrained(tmp_path / "model").labels == tuple("0123456789")
+
+
+def test_a_checkpoint_that_tells_no_recipe_and_no_progress_leaves_them_unknown(
+    run: Path, tmp_path: Path
+):
+    path, content = tmp_path / "old.ckpt", checkpoint(run)
+    del content["recipe"], content["loops"]
+    torch.save(content, path)
+    origin = export(path, tmp_path / "model").provenance
+    assert (origin.recipe, origin.seed, origin.epochs) == (None, None, None)
+
+
+@pytest.mark.parametrize("text", [b"net: [", b"\xff\xfe", b"- a\n- b", b"", b"&a [*a]", b"seed: x"])
+def test_whatever_became_of_the_recipes_file_a_checkpoint_holds_its_own(
+    run: Path, tmp_path: Path, text: bytes
+):
+    expected = export(run / "checkpoints/last.ckpt", tmp_path / "model")
+    (run / "recipe.yaml").write_bytes(text)
+    assert export(run / "checkpoints/last.ckpt", tmp_path / "model") == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "stop", "last", "best"),
+    [
+        pytest.param(("--trainer.max_epochs=2",), None, 2, None, id="whole"),
+        pytest.param(("--trainer.max_epochs=3",), 3, 1, 1, id="stopped in the second epoch"),
+        pytest.param(("--trainer.max_epochs=3",), 0, 0, None, id="stopped in the first"),
+        pytest.param(("--trainer.max_steps=5",), None, 1, 1, id="cut by steps"),
+        pytest.param(("--trainer.max_steps=6",), None, 2, None, id="steps that fill two epochs"),
+        pytest.param(
+            ("--trainer.max_steps=4", "--trainer.val_check_interval=1"), None, 1, None, id="often"
+        ),
+    ],
+)
+def test_only_whole_epochs_are_counted(
+    tmp_path: Path, flags: tuple[str, ...], stop: int | None, last: int, best: int | None
+):
+    run, code = tmp_path / "run", 0
+    flags = (*TINY, "--trainer.limit_train_batches=3", *flags)
+    if "max_steps" in flags[-1] or "max_steps" in flags[-2]:
+        flags = (*flags, "--trainer.max_epochs=9")
+    if stop is not None:
+        settings = {"mark": str(tmp_path / "mark"), "batch": stop}
+        entry = {"class_path": "interruption.SignalAt", "init_args": settings}
+        flags, code = (*flags, "--callbacks", json.dumps([entry])), 130
+    assert command("fit", "quickstart", *flags, "--out", run) == code
+    for name, epochs in (("last", last), ("best", best)):
+        if epochs is not None:
+            card = export(run / f"checkpoints/{name}.ckpt", tmp_path / "model")
+            assert card.provenance.epochs == epochs, name
+
+
+def test_epochs_are_counted_on_where_a_stopped_run_went_on(tmp_path: Path):
+    run, settings = tmp_path / "run", {"mark": str(tmp_path / "mark"), "batch": 3}
+    entry = {"class_path": "interruption.SignalAt", "init_args": settings}
+    flags = (*TINY, "--trainer.limit_train_batches=3", "--trainer.max_epochs=3")
+    flags = (*flags, "--callbacks", json.dumps([entry]))
+    assert command("fit", "quickstart", *flags, "--out", run) == 130
+    assert command("fit", "--resume", run) == 0
+    assert export(run / "checkpoints/last.ckpt", tmp_path / "model").provenance.epochs == 3
+
+
+def test_a_net_that_diverged_is_not_exported(run: Path, tmp_path: Path):
+    content, path = checkpoint(run), tmp_path / "nan.ckpt"
+    content["state_dict"]["averaged.module.layer1.0.bn1.weight"][3] = float("nan")
+    torch.save(content, path)
+    with pytest.raises(Diverged, match=r"layer1\.0\.bn1\.weight are not finite") as error:
+        export(path, tmp_path / "model")
+    assert f"checkpoint {path}" in str(error.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_home_folder_is_found_on_both_sides(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export("~/run", "~/model")
+    export("~/run/checkpoints/last.ckpt", "~/other")
+    assert {"run", "model", "other"} == {path.name for path in tmp_path.iterdir()}
+    for arguments in (("~no-such-user/run", "~/third"), ("~/run", "~no-such-user/m")):
+        with pytest.raises(InvalidSetting, match="there is no home of a user 'no-such-user'"):
+            export(*arguments)
 
 
 def test_the_last_checkpoint_can_be_named_where_there_is_a_better_one(run: Path, tmp_path: Path):
@@ -114,6 +198,21 @@ def test_a_checkpoint_that_does_not_say_what_net_it_holds_is_refused(run: Path, 
         {"architecture": {}},
         {"architecture": {"depths": [1], "block": "basic"}, "preprocess": {}, "labels": 3},
         {"architecture": {"depths": [10**9], "block": "basic"}},
+        {
+            "architecture": {"depths": [2], "block": "basic", "classes": 3},
+            "preprocess": {},
+            "labels": [1, 2, 3],
+        },
+        {
+            "architecture": {"depths": [2], "block": "basic", "in_channels": 1},
+            "preprocess": {},
+            "labels": None,
+        },
+        {
+            "architecture": {"depths": [300, 300], "block": "basic", "width": 8192},
+            "preprocess": {},
+            "labels": None,
+        },
     ],
 )
 def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(
@@ -124,6 +223,50 @@ def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(
     with pytest.raises(CorruptFile, match=r"odd\.ckpt") as error:
         export(path, tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "recipe", [3, "x", [1], {"seed": "x"}, {"seed": [1]}, {"lr": float("nan")}, {(1, 2): 3}]
+)
+def test_a_checkpoint_whose_recipe_is_none_is_refused_in_one_line(
+    run: Path, tmp_path: Path, recipe: object
+):
+    path = tmp_path / "odd.ckpt"
+    torch.save({**checkpoint(run), "recipe": recipe}, path)
+    with pytest.raises((CorruptFile, InvalidSetting), match=r"odd\.ckpt|cannot hold this") as error:
+        export(path, tmp_path / "model")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "state", [3, None, [], {1: torch.zeros(1)}, {}, {"net.conv1.weight": 3, 4: 5}]
+)
+def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(
+    run: Path, tmp_path: Path, state: object
+):
+    path = tmp_path / "odd.ckpt"
+    torch.save({**checkpoint(run), "state_dict": state}, path)
+    with pytest.raises((CorruptFile, WeightsMismatch), match=r"^\S*odd\.ckpt: ") as error:
+        export(path, tmp_path / "model")
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_tensor_in_a_checkpoint_is_named(run: Path, tmp_path: Path):
+    content, path = checkpoint(run), tmp_path / "odd.ckpt"
+    for value, words in ((3, "a int"), (torch.zeros(1).expand(16), "16 numbers expanded")):
+        content["state_dict"]["averaged.module.bn1.weight"] = value
+        torch.save(content, path)
+        with pytest.raises(WeightsMismatch, match=rf"bn1\.weight \({words}"):
+            export(path, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "loops",
+    [None, 3, {}, {"fit_loop": None}, {"fit_loop": {"epoch_progress": {"current": {"ready": 2}}}}],
+)
+def test_epochs_are_unknown_where_a_checkpoint_does_not_tell_them(loops: object):
+    assert finished_epochs({"loops": loops, "epoch": 3}) is None
 
 
 def test_a_checkpoint_that_lacks_tensors_names_them(run: Path, tmp_path: Path):

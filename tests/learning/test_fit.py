@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     A learning rate gone mad sees to that: every net that knows one answer only scores 10%.
     """
-    mad = "{name: multistep, milestones: [1], gamma: 1.0e+6, warmup: 0}"
+    mad = "{name: multistep, milestones: [1], gamma: 1.0e+3, warmup: 0}"
     flags = ("--trainer.limit_train_batches=39", "--schedule", mad)
     return fit(tmp_path_factory.mktemp("runs") / "held_out", *PART, *flags)
 
@@ -247,6 +248,61 @@ def test_a_model_is_fine_tuned_on_pictures_of_other_classes(
     assert card.architecture.classes == 3
 
 
+def test_the_head_is_fresh_where_as_many_classes_have_other_names(
+    held_out: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    pictures = class_folders(tmp_path / "pictures", {f"{n} of them": 5 for n in range(10)})
+    recipe = tmp_path / "tune.yaml"
+    recipe.write_text(
+        f"net: {{weights: {held_out / 'model'}}}\n"
+        f"data: {{name: Folder, root: {pictures}, batch_size: 8, size: 16, eval_size: 16}}\n"
+        "optimizer: {lr: 1.0e-30, weight_decay: 0}\n"
+        "trainer: {max_epochs: 1, accelerator: cpu, limit_train_batches: 2}\n"
+    )
+    assert command("fit", recipe, "--out", tmp_path / "run") == 0
+    assert "fresh head for 10 classes (the file has others)" in caplog.text
+    assert read_card(tmp_path / "run/model").labels[0] == "0 of them"
+    tuned, old = exported(tmp_path / "run"), exported(held_out)
+    assert torch.equal(tuned["conv1.weight"], old["conv1.weight"])
+    assert not torch.equal(tuned["fc.weight"], old["fc.weight"])
+
+
+def test_the_head_is_kept_where_the_classes_are_the_same(held_out: Path, tmp_path: Path, caplog):
+    flags = ("--net.weights", held_out / "model", "--net.name=null", "--optimizer.lr=1e-30")
+    run = fit(tmp_path / "run", *flags, "--optimizer.weight_decay=0")
+    assert "fresh head" not in caplog.text
+    assert torch.equal(exported(run)["fc.weight"], exported(held_out)["fc.weight"])
+
+
+def test_a_training_that_diverges_is_one_line_and_exports_nothing(tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    flags = (*PART, "--schedule", "{name: multistep, milestones: [1], gamma: 1.0e+30, warmup: 0}")
+    message = refusal(capsys, "fit", "quickstart", *flags, "--out", run)
+    assert message.startswith("epoch 2: the training diverged")
+    assert not (run / "model").exists()
+    assert checkpoint(run)["epoch"] == 0
+
+
+def test_the_net_is_asked_for_before_any_data_is_fetched(tmp_path: Path, capsys):
+    recipe = tmp_path / "no_net.yaml"
+    recipe.write_text(f"data: {{name: Cifar10, root: {tmp_path}}}\ntrainer: {{max_epochs: 1}}\n")
+    assert refusal(capsys, "fit", recipe, "--out", tmp_path / "run").startswith(
+        "net: give net.name"
+    )
+
+
+def test_what_lightning_alone_refuses_is_one_line_too(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    stop = "lightning.pytorch.callbacks.EarlyStopping"
+    entry = {"class_path": stop, "init_args": {"monitor": "val/accuracy"}}
+    flags = (*TINY, "--callbacks", json.dumps([entry]), "--out", tmp_path / "run")
+    message = refusal(capsys, "fit", "quickstart", *flags)
+    assert message.startswith("RuntimeError: Early stopping conditioned on metric `val/accuracy`")
+    (kept,) = tmp_path.glob("resnet-hub-*.txt")
+    assert f"(traceback: {kept})" in message
+    assert kept.read_text().startswith("Traceback (most recent call last)")
+
+
 def test_a_name_that_the_weights_do_not_bear_out_is_refused(held_out: Path, tmp_path, capsys):
     flags = ("--net.weights", held_out / "model", "--net.name", "resnet18")
     message = refusal(capsys, "fit", "quickstart", *flags, "--out", tmp_path / "run")
@@ -314,9 +370,9 @@ def test_a_class_that_cannot_be_used_is_refused_in_one_line_and_leaves_no_run(
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--trainer.strategy=dpp", "trainer: You selected an invalid strategy name"),
         ("--trainer.accelerator=gpu", "trainer: No supported gpu backend found!"),
         ("--trainer.max_epochs=-1", "trainer: give max_epochs or max_steps"),
+        ("--trainer.val_check_interval=3", "trainer.val_check_interval: 3 batches are more than"),
         ("--trainer.max_epochs=0", "trainer: nothing to train (max_epochs, max_steps or limit"),
         ("--trainer.limit_train_batches=0", "trainer: nothing to train"),
         ("--trainer.limit_train_batches=0.001", "trainer: You requested to check 0.001 of the"),

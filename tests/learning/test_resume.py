@@ -201,6 +201,56 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path, whole, ca
     assert "not a checkpoint of a run" in message
 
 
+def test_resuming_from_bare_weights_is_refused(tmp_path: Path, whole, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole(SIX), run)
+    torch.save({"state_dict": checkpoint(run)["state_dict"]}, run / "checkpoints/last.ckpt")
+    message = refusal(capsys, "fit", "--resume", run)
+    assert (
+        "last.ckpt: training cannot go on from it (it holds no loops, optimizer_states" in message
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: cifar_resnet20", "name: cifar_resnet32", "net.name: the run was trained with"),
+        ("lr: 0.1", "lr: 0.2", "optimizer.lr: the run was trained with 0.1, its recipe.yaml now"),
+        ("ema_decay: null", "ema_decay: 0.9", "model.ema_decay: the run was trained with None"),
+        ("seed: 1", "seed: 2", "seed: the run was trained with 1, its recipe.yaml now says 2; set"),
+    ],
+)
+def test_a_recipe_that_was_changed_does_not_go_on(
+    tmp_path: Path, whole, capsys, old: str, new: str, message: str
+):
+    run = tmp_path / "run"
+    shutil.copytree(whole(SIX), run)
+    recipe = run / "recipe.yaml"
+    assert recipe.read_text().count(old) == 1
+    recipe.write_text(recipe.read_text().replace(old, new))
+    assert message in refusal(capsys, "fit", "--resume", run)
+
+
+def test_a_run_may_be_made_longer(tmp_path: Path, whole):
+    run = tmp_path / "run"
+    shutil.copytree(whole(SIX), run)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("max_epochs: 2", "max_epochs: 3"))
+    assert command("fit", "--resume", run) == 0
+    assert checkpoint(run)["global_step"] == 18
+
+
+def test_rows_that_are_none_are_named_before_any_step(tmp_path: Path, whole, capsys):
+    run = tmp_path / "run"
+    assert stopped(run, SIX, batch=8) == 130
+    before = (run / "checkpoints/last.ckpt").read_bytes()
+    (run / "metrics.csv").write_text("epoch,step,lr\n0,1,much\n")
+    message = refusal(capsys, "fit", "--resume", run)
+    assert message.startswith(f"{run}/metrics.csv: not a run's rows of numbers (could not convert")
+    assert (run / "metrics.csv").read_text() == "epoch,step,lr\n0,1,much\n"
+    assert (run / "checkpoints/last.ckpt").read_bytes() == before
+
+
 def test_resuming_takes_the_runs_own_recipe_and_nothing_else(tmp_path: Path, capsys):
     message = refusal(capsys, "fit", "--resume", tmp_path, "--trainer.max_epochs", 3)
     assert "the run's own recipe is used" in message

@@ -1,4 +1,4 @@
-"""A run's folder, and its rows of metrics."""
+"""A run's folder."""
 
 import threading
 from pathlib import Path
@@ -7,8 +7,9 @@ import pytest
 import yaml
 from small_runs import TINY, command
 
-from resnet_hub.errors import DataMissing, InvalidSetting
-from resnet_hub.learning.run import MetricsFile, Run
+from resnet_hub.errors import DataMissing, InvalidSetting, ResNetHubError
+from resnet_hub.learning import run as run_module
+from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import NetSettings, Recipe
 
 RECIPE = Recipe(seed=7, net=NetSettings(name="cifar_resnet20"), trainer={"max_epochs": 2})
@@ -125,58 +126,21 @@ def test_a_path_that_lightning_would_take_for_a_protocol_is_refused(
     assert list((tmp_path / "a::b").iterdir()) == []
 
 
+def test_a_disk_that_refuses_leaves_no_half_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(path: Path, text: str) -> None:
+        raise ResNetHubError(f"{path}: could not be written (No space left on device)")
+
+    monkeypatch.setattr(run_module, "write_text", full)
+    with pytest.raises(ResNetHubError, match="No space left"):
+        Run.create(RECIPE, "digits", tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["räume", "a b", "{x}", "line\nbreak", "a:b", "-x", "100%"])
 def test_a_folder_may_be_called_almost_anything(tmp_path: Path, name: str):
     assert command("fit", "quickstart", *TINY, "--out", tmp_path / name) == 0
     assert (tmp_path / name / "model/config.json").is_file()
     assert command("fit", "--resume", tmp_path / name) == 0
     assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-@pytest.fixture
-def metrics(tmp_path: Path) -> MetricsFile:
-    file = MetricsFile(tmp_path / "metrics.csv")
-    file.go_on_from(0)
-    return file
-
-
-def test_values_of_one_step_share_a_row_and_columns_come_as_they_first_appear(metrics: MetricsFile):
-    metrics.log_metrics({"epoch": 0, "train/loss": 2.123456789, "lr": 0.1}, step=4)
-    metrics.log_metrics({"epoch": 0, "train/loss": 1e-7}, step=9)
-    metrics.log_metrics({"epoch": 0, "val/top1": 0.5}, step=9)
-    assert metrics.filled
-    metrics.write()
-    assert metrics.path.read_text() == (
-        "epoch,step,train/loss,lr,val/top1\n0,4,2.12346,0.1,\n0,9,1e-07,,0.5\n"
-    )
-
-
-def test_going_on_keeps_the_rows_before_a_step_and_drops_what_is_done_again(metrics: MetricsFile):
-    for step in (1, 3, 5):
-        metrics.log_metrics({"epoch": 0, "train/loss": step / 3}, step=step)
-    metrics.finalize("failed")
-    rows = metrics.path.read_text().splitlines(keepends=True)
-    again = MetricsFile(metrics.path)
-    again.go_on_from(4)
-    again.write()
-    assert metrics.path.read_text() == "".join(rows[:3])
-    again.log_metrics({"epoch": 0, "train/loss": 5 / 3}, step=5)
-    again.write()
-    assert metrics.path.read_text() == "".join(rows)
-
-
-def test_what_is_logged_outside_training_is_left_out(metrics: MetricsFile):
-    metrics.log_metrics({"epoch": 0, "train/loss": 1.0}, step=0)
-    metrics.finalize("success")
-    rows = metrics.path.read_text()
-    metrics.log_metrics({"epoch": 1, "test/top1": 1.0}, step=1)
-    metrics.finalize("success")
-    other = MetricsFile(metrics.path)  # of a run that is resumed with nothing left to train
-    other.log_metrics({"epoch": 1, "test/top1": 1.0}, step=1)
-    other.finalize("success")
-    assert metrics.path.read_text() == rows
-
-
-def test_nothing_logged_is_no_file(metrics: MetricsFile):
-    metrics.finalize("success")
-    assert not metrics.path.exists()

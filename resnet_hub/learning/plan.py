@@ -1,0 +1,44 @@
+"""What a trainer is about to do with a data set: how many steps, of how many images."""
+
+import lightning as L
+
+from resnet_hub.data.module import DataModule
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.schedules import Length
+
+
+def run_length(trainer: L.Trainer, data: DataModule) -> Length:
+    """Return how long the run of a trainer that has ``data`` attached is.
+
+    Raises:
+        InvalidSetting: Neither ``max_epochs`` nor ``max_steps`` bounds it, it has no step, or its
+            epochs end before they are validated.
+    """
+    # trainer.estimated_stepping_batches would build the loader here, and lose its position.
+    batches, limit = data.train_batches(), trainer.limit_train_batches
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    every = trainer.val_check_interval
+    if isinstance(every, int) and trainer.check_val_every_n_epoch and every > batches > 0:
+        raise InvalidSetting(
+            f"trainer.val_check_interval: {every} batches are more than the {batches} of an epoch; "
+            "with check_val_every_n_epoch: null they are counted over epochs"
+        )
+    per_epoch = max(1, -(-batches // trainer.accumulate_grad_batches))
+    bounds = []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        bounds.append(trainer.max_epochs * per_epoch)
+    if trainer.max_steps >= 0:
+        bounds.append(trainer.max_steps)
+    if not bounds:
+        raise InvalidSetting("trainer: give max_epochs or max_steps, the schedule needs an end")
+    if limit == 0 or min(bounds) == 0:
+        raise InvalidSetting(
+            "trainer: nothing to train (max_epochs, max_steps or limit_train_batches is 0)"
+        )
+    return Length(min(bounds), per_epoch)
+
+
+def images_per_step(trainer: L.Trainer, data: DataModule) -> int:
+    """Return the images of one optimizer step, over all ranks and accumulated batches."""
+    return data.train_batch_size() * trainer.world_size * trainer.accumulate_grad_batches
