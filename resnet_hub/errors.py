@@ -5,7 +5,14 @@ from difflib import get_close_matches
 
 
 class ResNetHubError(Exception):
-    """Any mistake in the input that this package found; the command line prints it as one line."""
+    """Any mistake in the input that this package found; the command line prints it as one line.
+
+    Its text is printable, whatever the names and paths in it: a file's words give no commands to a
+    terminal, and cannot fail to be encoded.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnknownName(ResNetHubError):
@@ -24,12 +31,28 @@ class WeightsMismatch(ResNetHubError):
     """Weights that do not fit the net they are loaded into."""
 
 
+class Diverged(ResNetHubError):
+    """Weights that training drove to infinity or to what is no number."""
+
+
 class DataMissing(ResNetHubError):
     """A data set, folder or split that is not where it was looked for."""
 
 
 class BadData(ResNetHubError):
     """Data that is there but cannot be used: a broken image, a class on one side only."""
+
+
+def printable(text: str) -> str:
+    """Return text with all that is not printable as Python would escape it: one line, no commands.
+
+    Line ends, control characters, marks that turn the direction of writing, and surrogates, which
+    stand for bytes that are no text.
+    """
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

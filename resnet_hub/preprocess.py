@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Interpolation = Literal["bilinear", "bicubic"]
 
+_MOST_SIDE = 4096
+"""Beyond it even a small net needs gigabytes an image."""
+
 _MOST_PIXELS = 2**28
 """Of a resized image: a sliver of 1 × 60,000 pixels would otherwise grow to gigabytes."""
 
@@ -35,7 +38,7 @@ class Preprocess:
     """What happens to an image before the net; it travels with the weights.
 
     Attributes:
-        size: Side of the net's square input, in pixels.
+        size: Side of the net's square input, in pixels; 4,096 at most, as ``resize``.
         resize: Length that the image's shorter side is brought to before the central crop, in
             pixels; ``None`` brings both sides to ``size`` (no crop).
         interpolation: Filter of the resizing, antialiased.
@@ -56,8 +59,11 @@ class Preprocess:
     def __post_init__(self) -> None:
         resize = self.size if self.resize is None else self.resize
         for name, value in (("size", self.size), ("resize", resize)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 16384:
-                raise InvalidSetting(f"preprocess.{name}: {value!r} is not 1 to 16,384 pixels")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not 1 <= value <= _MOST_SIDE:
+                raise InvalidSetting(
+                    f"preprocess.{name}: {value!r} is not 1 to {_MOST_SIDE:,} pixels"
+                )
         if self.interpolation not in get_args(Interpolation):
             raise InvalidSetting(
                 f"preprocess.interpolation: {self.interpolation!r} is neither bilinear nor bicubic"

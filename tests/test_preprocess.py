@@ -251,8 +251,8 @@ NAN, INFINITY = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("size", x) for x in (0, -1, 16385, 224.0, True, "224", None, [224])],
-        *[("resize", x) for x in (0, -1, 16385, 256.0, True, False, "256", [256])],
+        *[("size", x) for x in (0, -1, 4097, 224.0, True, "224", None, [224])],
+        *[("resize", x) for x in (0, -1, 4097, 256.0, True, False, "256", [256])],
         *[("interpolation", x) for x in ("nearest", "", None, 2, ["bilinear"])],
         *[("mean", x) for x in (None, 0.5, "abc", {"a": 1}, (), (0.1,) * 2, (0.1,) * 4)],
         *[("mean", (0.1, 0.2, x)) for x in (NAN, INFINITY, -INFINITY, "0", None, True, [0.1])],
@@ -270,6 +270,13 @@ def test_a_bad_value_is_refused_in_one_line_that_names_its_field(field: str, val
     if (field, value) not in [("std", (0.1, 0.1))]:  # which changes the number of channels
         assert field in message
     assert len(message) < 200
+
+
+def test_the_largest_side_is_said_where_it_is_passed() -> None:
+    assert Preprocess(size=4096, resize=4096).size == 4096
+    for field in ("size", "resize"):
+        with pytest.raises(InvalidSetting, match=rf"^preprocess\.{field}: 4097 is not 1 to 4,096"):
+            Preprocess(**{field: 4097})
 
 
 def test_lists_are_refused_where_a_value_must_not_change() -> None:

@@ -7,7 +7,7 @@ from tempfile import NamedTemporaryFile
 
 from resnet_hub import __version__
 from resnet_hub.cli import stdout
-from resnet_hub.errors import ResNetHubError, UnknownName, did_you_mean
+from resnet_hub.errors import ResNetHubError, UnknownName, did_you_mean, printable
 
 # command: (module, one line); the module's function of the command's name takes its arguments.
 COMMANDS = {
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: Arguments without the program's name; by default the process's.
     """
+    stdout.escape()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def _refused(reason: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"resnet-hub: {' '.join(reason.split())}", file=sys.stderr)
+    print(f"resnet-hub: {printable(' '.join(reason.split()))}", file=sys.stderr)
     return 1
 
 

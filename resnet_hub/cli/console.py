@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from resnet_hub.cli import stdout
-from resnet_hub.errors import ResNetHubError
+from resnet_hub.errors import ResNetHubError, printable
 from resnet_hub.learning.fit import Result
 
 _NOISE = (
@@ -69,11 +69,8 @@ def _from_another_process(error: Exception) -> bool:
 
 @rank_zero_only
 def say(line: str) -> None:
-    """Print one line, now; work goes on though its reader, ``head`` perhaps, has gone."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        stdout.close()
+    """Print one line of a run."""
+    stdout.show(printable(line))
 
 
 @rank_zero_only
@@ -83,16 +80,17 @@ def finish(result: Result) -> None:
     (score,) = card.provenance.scores
     table = Table(title=f"{card.name}, epochs trained: {result.epochs}", show_header=False)
     for name, value in (
-        ("exported", f"epoch {card.provenance.epochs}"),
+        ("exported", f"after epoch {card.provenance.epochs}"),
         ("measured on", f"{score.data}, n = {score.n:,}"),
         ("top-1", f"{score.top1:.2%}"),
         ("top-5", f"{score.top5:.2%}"),
         ("curves", str(run.curves)),
         ("model", str(run.model)),
     ):
-        table.add_row(name, escape(value))
+        table.add_row(name, Text(printable(value)))
     # A fixed width where nobody watches keeps a log's lines whole.
     console = Console(width=None if sys.stdout.isatty() else 120)
     with console.capture() as shown:
         console.print(table)
-    say(shown.get() + f"use it: resnet-hub predict {shlex.quote(str(run.model))} IMAGE...")
+    stdout.show(shown.get().rstrip("\n"))
+    say(f"use it: resnet-hub predict {shlex.quote(str(run.model))} IMAGE...")

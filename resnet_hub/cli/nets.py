@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, JustifyMethod
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.cli.arguments import Arguments
 from resnet_hub.counting import multiply_adds, natural_size, parameters
+from resnet_hub.errors import printable
 from resnet_hub.zoo import ARCHITECTURES, find_row
 
 
@@ -22,7 +23,7 @@ def list_command(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     rows = [_described(name) for name in ARCHITECTURES]
     if chosen.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(rows, indent=2, allow_nan=False))
         return 0
     table = Table()
     columns: tuple[tuple[str, JustifyMethod], ...] = (
@@ -59,11 +60,11 @@ def info_command(arguments: list[str]) -> int:
     named = chosen.source in ARCHITECTURES and not Path(chosen.source).is_dir()
     facts = _described(chosen.source) if named else _card(chosen.source)
     if chosen.json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(facts, indent=2, allow_nan=False))
         return 0
     table = Table(show_header=False)
     for name, value in facts.items():
-        table.add_row(name, escape(_shown(value)))
+        table.add_row(name, Text(printable(_shown(value))))  # no markup, whatever it holds
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
 

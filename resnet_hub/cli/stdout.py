@@ -4,6 +4,21 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
+
+
+def escape() -> None:
+    """Write escapes for letters that the output's encoding lacks, instead of failing."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def show(text: str) -> None:
+    """Print, now; work goes on though its reader, ``head`` perhaps, has gone."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        close()
 
 
 def close() -> None:

@@ -74,6 +74,19 @@ def read_training_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str,
     return content
 
 
+def finished_epochs(content: Mapping[str, Any]) -> int | None:
+    """Return how many whole epochs a checkpoint was trained for, or ``None`` where it is silent.
+
+    Lightning's own ``epoch`` is the running one's number, of an epoch's end as of its middle.
+    """
+    try:
+        loop = content["loops"]["fit_loop"]
+        begun: int = loop["epoch_progress"]["current"]["ready"]
+        return begun if loop["epoch_loop.batch_progress"]["is_last_batch"] else begun - 1
+    except (KeyError, TypeError):
+        return None
+
+
 def check_resumable(path: Path, recipe: Recipe) -> None:
     """Check that a run can go on from a checkpoint by a recipe.
 

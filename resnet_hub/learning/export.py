@@ -8,7 +8,7 @@ import torch
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
-from resnet_hub.learning.checkpoints import read_training_checkpoint
+from resnet_hub.learning.checkpoints import finished_epochs, read_training_checkpoint
 from resnet_hub.learning.run import Run
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded
@@ -75,19 +75,6 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
     tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     net.load_state_dict(matched(tensors, net.state_dict(), str(path)), assign=True)
     return net.eval()
-
-
-def finished_epochs(content: Mapping[str, Any]) -> int | None:
-    """Return how many whole epochs a checkpoint was trained for, or ``None`` where it is silent.
-
-    Lightning's own ``epoch`` is the running one's number, of an epoch's end as of its middle.
-    """
-    try:
-        loop = content["loops"]["fit_loop"]
-        begun: int = loop["epoch_progress"]["current"]["ready"]
-        return begun if loop["epoch_loop.batch_progress"]["is_last_batch"] else begun - 1
-    except (KeyError, TypeError):
-        return None
 
 
 def _origin(content: Mapping[str, Any], path: Path) -> Provenance:

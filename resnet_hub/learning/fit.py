@@ -19,6 +19,7 @@ from resnet_hub.learning.checkpoints import (
     WholeCheckpoints,
     check_resumable,
     checkpoint_callbacks,
+    finished_epochs,
     read_training_checkpoint,
 )
 from resnet_hub.learning.classifier import Classifier
@@ -193,13 +194,12 @@ def _finish(
     epochs = trainer.current_epoch
     content = read_training_checkpoint(run.chosen())
     classifier.load_state_dict(content["state_dict"])
-    chosen = int(content["epoch"]) + 1
     origin = Provenance(
         source=f"run {run.folder}",
         recipe=recipe.to_dict(),
         commit=_commit(),
         seed=recipe.seed,
-        epochs=chosen,
+        epochs=finished_epochs(content),
         scores=(measure(trainer, classifier, data),),
         parent=recipe.net.weights,
     )

@@ -1,6 +1,7 @@
 """What a model folder says of itself: ``config.json``, and the README made from it."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.counting import multiply_adds, parameters
-from resnet_hub.errors import CorruptFile, InvalidSetting, did_you_mean
+from resnet_hub.errors import CorruptFile, InvalidSetting, did_you_mean, printable
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.zoo import name_of
 
@@ -17,6 +18,9 @@ FORMAT = 1
 CARD_NAME, WEIGHTS_NAME, README_NAME = "config.json", "model.safetensors", "README.md"
 MOST_BYTES = 1 << 20
 MOST_PARAMETERS = 1_000_000_000
+
+_LICENCE = re.compile(r"[A-Za-z0-9(][A-Za-z0-9.+() -]*")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,9 @@ class Provenance:
         licence: SPDX name of the weights' licence.
         parent: Weights that training began from.
         version: Version of this package that wrote the folder.
+
+    Raises:
+        InvalidSetting: A value of another kind, or a licence that is no SPDX name or expression.
     """
 
     sha256: str = ""
@@ -71,6 +78,18 @@ class Provenance:
     parent: str | None = None
     version: str | None = None
 
+    def __post_init__(self) -> None:
+        kinds: dict[str, type] = {"recipe": Mapping, "seed": int, "epochs": int, "scores": tuple}
+        for field in fields(self):
+            value, kind = getattr(self, field.name), kinds.get(field.name, str)
+            known = value is not None or field.name in ("sha256", "scores")
+            if known and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise InvalidSetting(f"provenance.{field.name}: {value!r} is of another kind")
+        if self.licence is not None and not _LICENCE.fullmatch(self.licence):
+            raise InvalidSetting(
+                f"licence: {self.licence!r} is no SPDX name, such as MIT or BSD-3-Clause"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -82,6 +101,12 @@ class Card:
     provenance: Provenance
 
     def __post_init__(self) -> None:
+        if (count := parameters(self.architecture)) > MOST_PARAMETERS:
+            raise InvalidSetting(f"architecture: {count:,} parameters are over {MOST_PARAMETERS:,}")
+        if self.labels is not None and not (
+            isinstance(self.labels, list | tuple) and all(isinstance(n, str) for n in self.labels)
+        ):
+            raise InvalidSetting("labels: not a list of names")
         if self.labels is not None and len(self.labels) != self.architecture.classes:
             raise InvalidSetting(
                 f"labels: {len(self.labels)} names for {self.architecture.classes} classes"
@@ -103,18 +128,20 @@ class Card:
         Raises:
             InvalidSetting: It would be longer than a card may be, or holds what is not JSON.
         """
-        content = {
-            "format": FORMAT,
-            "name": self.name,
-            "architecture": self.architecture.to_dict(),
-            "preprocess": self.preprocess.to_dict(),
-            "labels": self.labels,
-            "provenance": asdict(self.provenance),
-        }
         try:
+            content = {
+                "format": FORMAT,
+                "name": self.name,
+                "architecture": self.architecture.to_dict(),
+                "preprocess": self.preprocess.to_dict(),
+                "labels": self.labels,
+                "provenance": asdict(self.provenance),
+            }
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            # What stands for bytes that are no text, in a label or a path: JSON can, UTF-8 cannot.
+            text = _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
             length = len(text.encode())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidSetting(f"{CARD_NAME}: cannot hold this ({error})") from error
         if length > MOST_BYTES:
             raise InvalidSetting(
@@ -156,18 +183,11 @@ class Card:
             raise InvalidSetting(
                 f"format {content.get('format')!r}, this version reads {FORMAT}; upgrade resnet-hub"
             )
-        architecture = Architecture.from_dict(content["architecture"])
-        if (count := parameters(architecture)) > MOST_PARAMETERS:
-            raise InvalidSetting(f"architecture: {count:,} parameters are over {MOST_PARAMETERS:,}")
         labels = content["labels"]
-        if labels is not None and not (
-            isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-        ):
-            raise InvalidSetting("labels: not a list of names")
         return cls(
-            architecture=architecture,
+            architecture=Architecture.from_dict(content["architecture"]),
             preprocess=Preprocess.from_dict(content["preprocess"]),
-            labels=None if labels is None else tuple(labels),
+            labels=tuple(labels) if isinstance(labels, list) else labels,
             provenance=_provenance(content["provenance"]),
         )
 
@@ -198,7 +218,7 @@ def write_readme(card: Card, uses: str) -> str:
     """
     net, origin = card.architecture, card.provenance
     rows = "".join(
-        f"| {score.data} | {score.top1:.2%} | {score.top5:.2%} | {score.n:,} |\n"
+        f"| {printable(score.data)} | {score.top1:.2%} | {score.top5:.2%} | {score.n:,} |\n"
         for score in origin.scores
     )
     scores = (
@@ -209,7 +229,7 @@ def write_readme(card: Card, uses: str) -> str:
         f"million multiply-adds at {card.preprocess.size} pixels",
         f"{net.classes} classes, {net.in_channels} image channels",
         *(
-            f"{name}: {value}"
+            f"{name}: {printable(str(value))}"
             for name, value in (
                 ("source", origin.source),
                 ("commit", origin.commit),
@@ -228,29 +248,22 @@ def write_readme(card: Card, uses: str) -> str:
         + f"---\n\n# {card.name}\n\n"
         + "".join(f"- {fact}\n" for fact in facts)
         + f"\n## Scores\n\n{scores}\n## Use\n\n```python\nfrom resnet_hub import ResNet\n\n"
-        + f'net = ResNet.from_pretrained("{uses}")\n'
+        + f"net = ResNet.from_pretrained({uses!r})\n"
         + "logits = net(net.preprocess(image)[None])   # image: PIL or uint8 (C, H, W)\n```\n"
     )
 
 
 def _provenance(content: Mapping[str, Any]) -> Provenance:
-    kinds: dict[str, type] = {"recipe": dict, "seed": int, "epochs": int, "scores": list}
     names = {field.name for field in fields(Provenance)}
-    for name, value in content.items():
+    for name in content:
         if name not in names:
             raise InvalidSetting(f"provenance: no field {name!r}{did_you_mean(name, names)}")
-        if value is not None and not isinstance(value, kinds.get(name, str)):
-            raise InvalidSetting(f"provenance.{name}: {value!r} is of another kind")
-    scores = tuple(Score(**score) for score in content.get("scores", ()))
-    provenance = Provenance(**{**content, "scores": scores})
-    digest = provenance.sha256
-    if (
-        not isinstance(digest, str)
-        or len(digest) != 64
-        or not set(digest) <= set("0123456789abcdef")
-    ):
+    digest, scores = content.get("sha256"), content.get("scores", [])
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise InvalidSetting("provenance.sha256: not 64 lower-case hex digits")
-    return provenance
+    if isinstance(scores, list):
+        scores = tuple(Score(**score) for score in scores)
+    return Provenance(**{**content, "scores": scores})
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

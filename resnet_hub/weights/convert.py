@@ -3,18 +3,19 @@
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
 
-from resnet_hub.errors import CorruptFile
+from resnet_hub.errors import CorruptFile, WeightsMismatch
 from resnet_hub.labels import CIFAR10_LABELS
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from resnet_hub.weights.match import HEAD
+from resnet_hub.weights.match import HEAD, oddity
 from resnet_hub.weights.store import read_tensors
 
 
@@ -37,18 +38,19 @@ class Converted:
     @property
     def classes(self) -> int | None:
         """Outputs, by the classifier's weight, where there is one."""
-        weight = self.tensors.get(HEAD[0])
-        return None if weight is None or weight.dim() != 2 else len(weight)
+        return _classes(self.tensors)
 
 
 # timm's resnetv2 names, as regular expressions, and ours.
 _RESNETV2 = (
     (r"^stem\.conv\.", "conv1."),
-    (r"^stages\.(\d+)\.blocks\.(\d+)\.norm(\d)\.", r"layer{stage}.\2.bn\3."),
-    (r"^stages\.(\d+)\.blocks\.(\d+)\.downsample\.conv\.", r"layer{stage}.\2.downsample.0."),
-    (r"^stages\.(\d+)\.blocks\.(\d+)\.", r"layer{stage}.\2."),
+    (r"^stages\.(\d{1,4})\.blocks\.(\d+)\.norm(\d)\.", r"layer{stage}.\2.bn\3."),
+    (r"^stages\.(\d{1,4})\.blocks\.(\d+)\.downsample\.conv\.", r"layer{stage}.\2.downsample.0."),
+    (r"^stages\.(\d{1,4})\.blocks\.(\d+)\.", r"layer{stage}.\2."),
     (r"^head\.fc\.", "fc."),
 )
+
+_ZIP = b"PK\x03\x04"
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -57,13 +59,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     A state dict may lie at the top or under ``state_dict`` or ``model``.
 
     Raises:
-        CorruptFile: No such file, not a checkpoint, or one that holds more than tensors and plain
-            values.
+        CorruptFile: No such file, not a checkpoint, one of this package's own training, or one that
+            holds more than plain tensors and plain values.
     """
     if not path.is_file():
         raise CorruptFile(f"{path}: no such file")
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return read_tensors(path)
+    if fault := _fault_of_archive(path):
+        raise CorruptFile(f"{path}: {fault}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles; we refuse or read them
@@ -73,47 +77,92 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path}: refused, it is damaged or holds more than tensors and plain values, "
             "and code in a checkpoint is never run"
         ) from error
-    except Exception as error:  # damaged bytes can raise anything inside the reader
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptFile(f"{path}: not a checkpoint that torch can read ({reason})") from error
+    except Exception as error:  # damaged bytes raise anything, and torch's words may advise to run
+        raise CorruptFile(
+            f"{path}: not a checkpoint that torch can read; it is cut, damaged or of another format"
+        ) from error
     tensors = _state_of(content)
     if not tensors:
         raise CorruptFile(f"{path}: holds no state dict (looked at the top, state_dict and model)")
+    if "net" in content and any(name.startswith("net.") for name in tensors):
+        raise CorruptFile(f"{path}: of this package's training; use `resnet-hub export` for it")
+    for name, tensor in tensors.items():
+        if odd := oddity(tensor):
+            raise CorruptFile(f"{path}: {name} is no plain tensor ({odd})")
     return tensors
 
 
-def convert(tensors: Mapping[str, Tensor]) -> Converted:
+def convert(tensors: Mapping[str, Tensor], *, where: str = "the checkpoint") -> Converted:
     """Rename a foreign state dict and tell what it was.
 
     Recognised: torchvision and timm's classic nets (the same names as ours), CIFAR nets of
     akamaster/pytorch_resnet_cifar10 (a ``linear`` head), timm's ``resnetv2``; each also with the
     ``module.`` prefix of ``DataParallel``.
+
+    Args:
+        tensors: By their foreign names, dense.
+        where: Their file, for messages.
+
+    Raises:
+        WeightsMismatch: Two of them would have one name.
     """
-    plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    plain = _renamed(tensors, lambda name: name.removeprefix("module."), where)
     if "linear.weight" in plain:
+        plain = _renamed(plain, lambda name: re.sub(r"^linear\.", "fc.", name), where)
         return Converted(
-            {re.sub(r"^linear\.", "fc.", name): tensor for name, tensor in plain.items()},
+            plain,
             "akamaster/pytorch_resnet_cifar10",
             Preprocess(size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-            CIFAR10_LABELS if len(plain["linear.weight"]) == len(CIFAR10_LABELS) else None,
+            CIFAR10_LABELS if _classes(plain) == len(CIFAR10_LABELS) else None,
         )
     if "stem.conv.weight" in plain:
-        return Converted(_from_resnetv2(plain), "timm resnetv2")
-    return Converted(dict(plain), "torchvision's names")
+        plain = _renamed(plain, _from_resnetv2, where)
+        head = plain.get(HEAD[0])
+        if head is not None and head.shape[2:] == (1, 1):  # its classifier is a 1×1 convolution
+            plain[HEAD[0]] = head[:, :, 0, 0]
+        return Converted(plain, "timm resnetv2")
+    return Converted(plain, "torchvision's names")
 
 
-def _from_resnetv2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed = {}
+def _classes(tensors: Mapping[str, Tensor]) -> int | None:
+    weight = tensors.get(HEAD[0])
+    return None if weight is None or weight.dim() != 2 else len(weight)
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], rename: Callable[[str], str], where: str
+) -> dict[str, Tensor]:
+    renamed: dict[str, Tensor] = {}
     for old, tensor in tensors.items():
-        name = old
-        for pattern, replacement in _RESNETV2:
-            if found := re.match(pattern, name):
-                stage = int(found[1]) + 1 if "{stage}" in replacement else 0
-                name = re.sub(pattern, replacement.replace("{stage}", str(stage)), name)
-                break
-        # timm's classifier is a 1×1 convolution.
-        renamed[name] = tensor.flatten(1) if name == "fc.weight" else tensor
+        if (new := rename(old)) in renamed:
+            raise WeightsMismatch(f"{where}: holds {new} twice, once as {old}; leave one out")
+        renamed[new] = tensor
     return renamed
+
+
+def _from_resnetv2(name: str) -> str:
+    for pattern, replacement in _RESNETV2:
+        if found := re.match(pattern, name):
+            stage = int(found[1]) + 1 if "{stage}" in replacement else 0
+            return re.sub(pattern, replacement.replace("{stage}", str(stage)), name)
+    return name
+
+
+def _fault_of_archive(path: Path) -> str | None:
+    """Return why a zip file is none of torch's own checkpoints, by its table of contents."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return None  # torch's older format, perhaps
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # damaged bytes raise anything
+        return "a damaged zip file; fetch it again"
+    if any(PurePosixPath(entry.filename).name == "constants.pkl" for entry in entries):
+        return "a TorchScript program, and code in a file is never run; save its state_dict() alone"
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        return "a compressed zip file, which torch never writes and which may unfold to any size"
+    return None
 
 
 def _state_of(content: Any) -> dict[str, Tensor]:

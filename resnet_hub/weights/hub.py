@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnet_hub.errors import DataMissing, UnknownName, did_you_mean
+from resnet_hub.errors import DataMissing, Diverged, UnknownName, did_you_mean
+from resnet_hub.paths import expanded
 from resnet_hub.weights.card import (
     CARD_NAME,
     README_NAME,
@@ -15,6 +16,7 @@ from resnet_hub.weights.card import (
     read_card,
     write_readme,
 )
+from resnet_hub.weights.match import listed
 from resnet_hub.weights.store import (
     read_tensors,
     sha256_of,
@@ -34,9 +36,10 @@ def resolve(source: str | Path) -> Path:
     Raises:
         DataMissing: A path without a folder, or a net without published weights.
         UnknownName: Neither a folder nor a net's name.
+        InvalidSetting: A path that begins with ``~`` and a user who has no home.
     """
-    with suppress(OSError, RuntimeError):  # too long for a path, or of a user that is not here
-        if (path := Path(source).expanduser()).is_dir():
+    with suppress(OSError):  # too long for a path
+        if (path := expanded(source)).is_dir():
             return path
     if isinstance(source, Path) or source.startswith((".", "/", "~")):
         raise DataMissing(f"{str(source)!r}: no such folder; a model folder holds {CARD_NAME}")
@@ -65,7 +68,7 @@ def read_model(source: str | Path) -> tuple[Card, dict[str, Tensor], Path]:
     return card, read_tensors(path, sha256=card.provenance.sha256), path
 
 
-def write_model(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Card:
+def write_model(folder: str | Path, card: Card, tensors: dict[str, Tensor]) -> Card:
     """Write a model folder whole or not at all: weights, card, README.
 
     Args:
@@ -78,9 +81,11 @@ def write_model(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Card:
 
     Raises:
         InvalidSetting: ``folder`` holds something that is no model folder, or the card is too long.
+        Diverged: A tensor holds numbers that are not finite.
         ResNetHubError: The disk refused.
     """
-    written = card
+    folder, written = expanded(folder), card
+    _check_finite(folder, card, tensors)
 
     def fill(temporary: Path) -> None:
         nonlocal written
@@ -92,3 +97,17 @@ def write_model(folder: Path, card: Card, tensors: dict[str, Tensor]) -> Card:
 
     write_folder(folder, fill, names=(WEIGHTS_NAME, CARD_NAME, README_NAME))
     return written
+
+
+def _check_finite(folder: Path, card: Card, tensors: dict[str, Tensor]) -> None:
+    names = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.float().isfinite().all()
+    ]
+    if names:
+        source = f"; they are of {card.provenance.source}" if card.provenance.source else ""
+        raise Diverged(
+            f"{folder}: not written, numbers of {listed(names)} are not finite "
+            f"(has the training diverged?){source}"
+        )

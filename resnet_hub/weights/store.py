@@ -51,7 +51,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, contiguous and on the CPU, as :func:`write_file` does."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        # safetensors takes no two names for one memory, which tied weights are.
+        plain[name] = own.clone() if place in places else own
+        places.add(place)
     data = safetensors.torch.save(plain, metadata={"format": "pt"})
     write_file(path, lambda file: file.write(data))
 
@@ -70,7 +77,8 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, names: Collectio
         ResNetHubError: The disk refused; the folder that was there is intact.
     """
     with _refusal_named(folder):
-        folder = folder.resolve()  # a link stays, and what it leads to is replaced
+        # A link stays, and what it leads to is replaced; Path.resolve raises on a loop of links.
+        folder = Path(os.path.realpath(folder))
         if folder.exists() and not folder.is_dir():
             raise InvalidSetting(f"{folder}: is a file; choose another folder")
         found = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -110,7 +118,7 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
                 f"{path}: damaged (SHA-256 {found[:12]}…, its card says {sha256[:12]}…); "
                 "fetch or export it again"
             )
-        return safetensors.torch.load_file(path)
+        return _load(path)
     except (SafetensorError, OSError) as error:
         raise CorruptFile(
             f"{path}: not a whole safetensors file ({error}); fetch or export it again"
@@ -124,6 +132,14 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # safetensors opens no file whose name is no text
+        return safetensors.torch.load(path.read_bytes())
+    return safetensors.torch.load_file(path)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from small_runs import command, environment, refusal
 
 import resnet_hub
 from resnet_hub.cli import __main__ as table
+from resnet_hub.nets.resnet import ResNet
 
 SLOW = ("torch", "lightning", "numpy", "matplotlib")
 
@@ -123,6 +124,21 @@ def test_a_mistyped_recipe_is_refused_quickly_without_torch(
     assert not loaded & {"torch", "lightning"}
     assert seconds < 1.5
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.yaml"]
+
+
+def test_an_output_that_lacks_letters_gets_their_escapes(tmp_path: Path):
+    net = ResNet("cifar_resnet20", classes=2)
+    net.labels = ("Bär", "Löwe")
+    net.save_pretrained(tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_hub.cli", "info", "./model"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert r"B\xe4r, L\xf6we" in done.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path):

@@ -1,7 +1,9 @@
 """``predict``, ``export`` and ``convert``."""
 
 import json
+import os
 import pickle
+import resource
 import shutil
 from pathlib import Path
 
@@ -9,10 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from small_runs import checkpoint, command, fit, refusal
 
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
+from resnet_hub.weights.store import sha256_of, write_tensors
+
+SMALL = "cifar_resnet20"
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +107,71 @@ def test_predict_refuses_what_is_no_model(run: Path, digit: Path, tmp_path: Path
     assert "did you mean 'resnet50'" in refusal(capsys, "predict", "resnet51", digit)
     assert "no published weights" in refusal(capsys, "predict", "resnet50", digit)
     assert "it holds no config.json" in refusal(capsys, "predict", run, digit)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_predict_by_a_net_that_diverged_says_so_and_gives_no_numbers(
+    model: Path, digit: Path, capsys, number: float, form: tuple[str, ...]
+):
+    weights = load_file(model / "model.safetensors")
+    weights["conv1.weight"].fill_(number)
+    write_tensors(model / "model.safetensors", weights)
+    card = json.loads((model / "config.json").read_text())
+    card["provenance"]["sha256"] = sha256_of(model / "model.safetensors")
+    (model / "config.json").write_text(json.dumps(card))
+    message = refusal(capsys, "predict", model, digit, *form)
+    assert message.startswith(f"{model}: no probabilities for {digit}: its weights are not finite")
+
+
+def test_labels_and_file_names_give_a_terminal_no_commands(
+    digit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    odd = os.fsdecode(b"caf\xe9")
+    net = ResNet("cifar_resnet20", classes=3)
+    net.labels = ("\x1b[2J", odd, "a\nb")
+    net.save_pretrained(tmp_path / "model")
+    picture = tmp_path / f"{odd}\x1b]0;x.png"
+    digit.rename(picture)
+    assert command("predict", tmp_path / "model", picture) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == rf"{tmp_path}/caf\udce9\x1b]0;x.png"
+    assert {line[10:] for line in lines} == {r"\x1b[2J", r"caf\udce9", r"a\nb"}
+    assert command("predict", tmp_path / "model", picture, "--json") == 0
+    ((answer,)) = json.loads(capsys.readouterr().out)
+    assert answer["image"] == str(picture)
+    assert {guess["label"] for guess in answer["top5"]} == set(net.labels)
+
+
+def test_a_home_that_is_not_there_is_refused_wherever_a_path_stands(
+    run: Path, digit: Path, tmp_path: Path, capsys
+):
+    path, model, out = "~no-such-user/x", run / "model", tmp_path / "out"
+    torch.save(akamaster(ResNet("cifar_resnet20")), tmp_path / "a.th")
+    for arguments in (
+        ("predict", path, digit),
+        ("predict", model, path),
+        ("export", path, out),
+        ("export", run, path),
+        ("convert", path, out, "--net=cifar_resnet20"),
+        ("convert", tmp_path / "a.th", path, "--net=cifar_resnet20"),
+        ("info", path),
+    ):
+        message = refusal(capsys, *arguments)
+        assert message == f"{path}: there is no home of a user 'no-such-user'"
+    assert not out.exists()
+
+
+def test_the_home_folder_is_found_wherever_a_path_stands(
+    run: Path, digit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(run, tmp_path / "run")
+    torch.save(akamaster(ResNet("cifar_resnet20")), tmp_path / "a.th")
+    assert command("export", "~/run", "~/out") == 0
+    assert command("predict", "~/out", "~/digit.png") == 0
+    assert command("convert", "~/a.th", "~/converted", "--net=cifar_resnet20") == 0
+    assert (tmp_path / "converted" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
@@ -230,6 +301,73 @@ def test_convert_refuses_in_one_line_and_writes_nothing(tmp_path: Path, capsys):
         found = refusal(capsys, "convert", tmp_path / name, tmp_path / "out", "--net", net)
         assert message in found
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["linear.weight", "fc.weight", "head.fc.weight"])
+def test_a_head_that_is_one_number_is_refused_by_its_shape(tmp_path: Path, capsys, name: str):
+    net = ResNet("cifar_resnet20")
+    state = {n: t for n, t in net.state_dict().items() if n != "fc.weight"}
+    torch.save({**state, name: torch.tensor(1.0)}, tmp_path / "a.th")
+    message = refusal(capsys, "convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}")
+    assert message.startswith(f"{tmp_path}/a.th: ")
+    assert "fc.weight" in message
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (torch.zeros(1, 64).expand(10**7, 64), "fc.weight is no plain tensor (640,000,000 numbers"),
+        (torch.zeros(1, 64).expand(10**6, 64), "fc.weight is no plain tensor (64,000,000 numbers"),
+        (torch.zeros(1_000_001, 0), "holds no cifar_resnet20 (classes: 1000001 is not a whole"),
+        (torch.zeros(0, 64), "holds no cifar_resnet20 (classes: 0 is not a whole"),
+        (torch.zeros(1_000_000, 0), "fc.weight (1000000, 0) for (1000000, 64)"),
+    ],
+)
+def test_a_head_of_absurdly_many_classes_is_refused_before_it_takes_memory(
+    tmp_path: Path, capsys, head: torch.Tensor, words: str
+):
+    state = {**ResNet("cifar_resnet20").state_dict(), "fc.weight": head}
+    torch.save(state, tmp_path / "a.th")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = refusal(capsys, "convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+    assert message.startswith(f"{tmp_path}/a.th: ")
+    assert words in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_refuses_what_diverged_and_names_the_file(tmp_path: Path, capsys):
+    state = ResNet("cifar_resnet20").state_dict()
+    state["layer1.0.bn1.weight"][0] = float("nan")
+    torch.save(state, tmp_path / "a.th")
+    message = refusal(capsys, "convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}")
+    assert "numbers of layer1.0.bn1.weight are not finite" in message
+    assert "a.th" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_of_our_own_checkpoint_leads_to_export(run: Path, tmp_path: Path, capsys):
+    last = run / "checkpoints/last.ckpt"
+    message = refusal(capsys, "convert", last, tmp_path / "out", f"--net={SMALL}")
+    assert message.startswith(f"{last}: ")
+    assert "`resnet-hub export`" in message
+
+
+def test_convert_takes_tied_weights(tmp_path: Path):
+    state = ResNet("cifar_resnet20").state_dict()
+    state["bn1.bias"] = state["bn1.running_mean"]
+    torch.save(state, tmp_path / "a.th")
+    assert command("convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}") == 0
+    found = ResNet.from_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_a_licence_that_is_more_than_a_name_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys
+):
+    flags = (f"--net={SMALL}", "--licence", "x\nlicense: mit")
+    message = refusal(capsys, "convert", tmp_path / "nothing.th", tmp_path / "out", *flags)
+    assert message.startswith(r"licence: 'x\nlicense: mit' is no SPDX name")
 
 
 def test_convert_does_not_replace_what_is_no_model(tmp_path: Path, capsys):

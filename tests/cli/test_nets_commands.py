@@ -1,6 +1,7 @@
 """``list`` and ``info``."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_info_for_people_is_short_where_lists_are_long(model: Path, capsys):
     assert "class 9, … 2 more" in out
     assert "class 11" not in out
     assert "CIFAR-10 test" in out
+
+
+def test_what_a_card_says_gives_a_terminal_no_commands_and_is_no_markup(tmp_path: Path, capsys):
+    odd = os.fsdecode(b"caf\xe9")
+    labels = ("\x1b[2J", odd, "[red]r[/red]", ":dog:", "a\nb")
+    net = ResNet("cifar_resnet20", classes=5)
+    net.labels = labels
+    source = f"checkpoint {odd}\x1b]0;x"
+    net.save_pretrained(tmp_path / "model", provenance=Provenance(source=source))
+    assert command("info", tmp_path / "model") == 0
+    out = capsys.readouterr().out
+    assert r"\x1b[2J, caf\udce9, [red]r[/red], :dog:, a\nb" in out
+    assert r"checkpoint caf\udce9\x1b]0;x" in out
+    assert out.replace("\n", "").isprintable()
+    assert command("info", tmp_path / "model", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (tuple(facts["labels"]), facts["source"]) == (labels, source)
 
 
 def test_multiply_adds_of_a_model_are_of_its_own_image_size(tmp_path: Path, capsys):

@@ -14,6 +14,8 @@ from resnet_hub.learning.export import export, finished_epochs, trained_net
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
 
+LONG = "--trainer.max_epochs=9"
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -110,10 +112,14 @@ def test_whatever_became_of_the_recipes_file_a_checkpoint_holds_its_own(
         pytest.param(("--trainer.max_epochs=2",), None, 2, None, id="whole"),
         pytest.param(("--trainer.max_epochs=3",), 3, 1, 1, id="stopped in the second epoch"),
         pytest.param(("--trainer.max_epochs=3",), 0, 0, None, id="stopped in the first"),
-        pytest.param(("--trainer.max_steps=5",), None, 1, 1, id="cut by steps"),
-        pytest.param(("--trainer.max_steps=6",), None, 2, None, id="steps that fill two epochs"),
+        pytest.param((LONG, "--trainer.max_steps=5"), None, 1, 1, id="cut by steps"),
         pytest.param(
-            ("--trainer.max_steps=4", "--trainer.val_check_interval=1"), None, 1, None, id="often"
+            (LONG, "--trainer.max_steps=6"), None, 2, None, id="steps that fill two epochs"
+        ),
+        pytest.param(
+            (LONG, "--trainer.max_steps=4", "--trainer.val_check_interval=1"),
+            *(None, 1, None),
+            id="validated at each step",
         ),
     ],
 )
@@ -122,8 +128,6 @@ def test_only_whole_epochs_are_counted(
 ):
     run, code = tmp_path / "run", 0
     flags = (*TINY, "--trainer.limit_train_batches=3", *flags)
-    if "max_steps" in flags[-1] or "max_steps" in flags[-2]:
-        flags = (*flags, "--trainer.max_epochs=9")
     if stop is not None:
         settings = {"mark": str(tmp_path / "mark"), "batch": stop}
         entry = {"class_path": "interruption.SignalAt", "init_args": settings}
@@ -254,7 +258,7 @@ def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(
 
 def test_what_is_no_tensor_in_a_checkpoint_is_named(run: Path, tmp_path: Path):
     content, path = checkpoint(run), tmp_path / "odd.ckpt"
-    for value, words in ((3, "a int"), (torch.zeros(1).expand(16), "16 numbers expanded")):
+    for value, words in ((3, "int"), (torch.zeros(1).expand(16), "16 numbers expanded")):
         content["state_dict"]["averaged.module.bn1.weight"] = value
         torch.save(content, path)
         with pytest.raises(WeightsMismatch, match=rf"bn1\.weight \({words}"):

@@ -1,6 +1,8 @@
 """The card: what it keeps, and how it meets a card that was made to hurt."""
 
+import ast
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -104,7 +106,64 @@ def test_a_score_is_two_fractions_of_a_number_of_images(score):
         Score(**{"data": "d", "top1": 0.5, "top5": 0.9, "n": 10, **score})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sha256", None),
+        ("source", 3),
+        ("recipe", [1]),
+        ("seed", "3"),
+        ("seed", True),
+        ("epochs", 1.5),
+        ("scores", [Score(data="d", top1=0.5, top5=0.9, n=10)]),
+        ("licence", ["MIT"]),
+    ],
+)
+def test_provenance_of_another_kind_could_not_be_read_back(field, value):
+    with pytest.raises(InvalidSetting, match=rf"^provenance\.{field}: .* is of another kind$"):
+        Provenance(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "licence",
+    ["MIT", "Apache-2.0", "GPL-2.0+", "(MIT OR Apache-2.0) AND BSD-3-Clause", "CC-BY-NC-4.0"],
+)
+def test_a_licence_is_an_spdx_name_or_expression(licence):
+    card = replace(CARD, provenance=replace(CARD.provenance, licence=licence))
+    assert Card.from_json(card.to_json(), "x") == card
+    assert yaml.safe_load(write_readme(card, "m").split("---")[1])["license"] == licence.lower()
+
+
+@pytest.mark.parametrize("licence", ["", " ", "x\nlicense: mit", "MIT\n", "a: b", "[x]", "é", "-x"])
+def test_a_licence_that_could_be_more_than_a_name_is_refused(licence):
+    with pytest.raises(InvalidSetting, match="is no SPDX name, such as MIT") as caught:
+        Provenance(licence=licence)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_that_are_no_names_are_refused():
+    for labels in ("abcdefghij", tuple(range(10)), 3, ("a",) * 9 + (None,)):
+        with pytest.raises(InvalidSetting, match="labels: not a list of names"):
+            replace(CARD, labels=labels)
+
+
+def test_what_stands_for_bytes_that_are_no_text_comes_back_as_it_was():
+    odd = os.fsdecode(b"caf\xe9")
+    card = replace(
+        CARD,
+        labels=(odd, "\x1b[2J", "new\nline", *"defghij"),
+        provenance=replace(CARD.provenance, source=f"checkpoint {odd}", recipe={odd: odd}),
+    )
+    text = card.to_json().encode().decode()
+    assert r"caf\udce9" in text
+    assert Card.from_json(text, "x") == card
+
+
 def test_what_could_not_be_read_back_is_not_written():
+    endless: dict = {}
+    endless["again"] = endless
+    with pytest.raises(InvalidSetting, match=r"config\.json: cannot hold this"):
+        replace(CARD, provenance=replace(CARD.provenance, recipe=endless)).to_json()
     recipe = replace(CARD.provenance, recipe={"lr": float("nan")})
     with pytest.raises(InvalidSetting, match=r"config\.json: cannot hold this"):
         replace(CARD, provenance=recipe).to_json()
@@ -162,7 +221,10 @@ def test_what_could_not_be_read_back_is_not_written():
         (["provenance", "recipe"], "lr: 1", "provenance.recipe"),
         (["provenance", "licence"], ["MIT"], "provenance.licence"),
         (["provenance", "scores"], 5, "provenance.scores"),
-        (["provenance", "scores"], None, "NoneType"),
+        (["provenance", "scores"], None, "provenance.scores: None"),
+        (["provenance", "seed"], True, "provenance.seed: True"),
+        (["provenance", "source"], 3, "provenance.source: 3"),
+        (["provenance", "licence"], "x\nlicense: mit", r"licence: 'x\\nlicense: mit' is no SPDX"),
         (["provenance", "scores"], [{"data": "d"}], "missing"),
         (["provenance", "scores"], [{"a\nb": 1}], "a b"),
     ],
@@ -244,7 +306,7 @@ def test_the_readme_opens_with_front_matter_and_says_what_it_is():
         "# cifar_resnet20",
         "269,722 parameters, 40.6 million multiply-adds at 32 pixels",
         "| CIFAR-10 test | 91.63% | 99.71% | 10,000 |",
-        'ResNet.from_pretrained("models/net")',
+        "ResNet.from_pretrained('models/net')",
         SHA,
         "seed: 3",
     ):
@@ -256,3 +318,16 @@ def test_a_readme_without_scores_or_licence_says_so():
     assert "Not measured." in text
     assert "licence: unstated" in text
     assert "license" not in text.split("---")[1]
+
+
+def test_no_text_of_a_card_breaks_out_of_its_line_in_the_readme():
+    hostile = "x\n---\nlicense: mit\n\x1b[2J" + os.fsdecode(b"\xff")
+    scores = (Score(data=hostile, top1=0.5, top5=0.9, n=10),)
+    origin = replace(CARD.provenance, source=hostile, commit=hostile, parent=hostile, scores=scores)
+    text = write_readme(replace(CARD, provenance=origin), f"a'\n{hostile}")
+    calm = replace(origin, source="x", commit="x", parent="x", scores=CARD.provenance.scores)
+    expected = write_readme(replace(CARD, provenance=calm), "m")
+    assert len(text.splitlines()) == len(expected.splitlines())
+    assert text.replace("\n", "").isprintable()
+    (line,) = [line for line in text.splitlines() if "from_pretrained" in line]
+    assert ast.literal_eval(line.partition("from_pretrained")[2]) == f"a'\n{hostile}"

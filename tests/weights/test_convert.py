@@ -4,13 +4,15 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
 from reference_nets import fill
 
-from resnet_hub.errors import CorruptFile
+from resnet_hub.errors import CorruptFile, WeightsMismatch
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnet_hub.weights.convert import convert, read_checkpoint
@@ -155,6 +157,77 @@ def test_whatever_damage_does_to_a_file_the_answer_is_one_line(tmp_path, zipped)
     assert all(answer.startswith(f"{path}: ") and "\n" not in answer for answer in answers)
 
 
+def test_a_capital_suffix_is_safetensors_too(tmp_path):
+    path = tmp_path / "C.SAFETENSORS"
+    write_tensors(path, TENSORS)
+    assert read_checkpoint(path).keys() == TENSORS.keys()
+
+
+def test_a_torchscript_program_is_named_and_torchs_advice_to_run_code_is_not_passed_on(tmp_path):
+    path = tmp_path / "c.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its end
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), path)
+    assert "a TorchScript program, and code in a file is never run" in refusal(path)
+
+
+def test_no_refusal_quotes_torch(tmp_path, monkeypatch):
+    path = tmp_path / "c.pth"
+    torch.save(TENSORS, path)
+
+    def load(*arguments, **options):
+        raise RuntimeError("re-run with weights_only=False")
+
+    monkeypatch.setattr(torch, "load", load)
+    assert "weights_only" not in refusal(path)
+
+
+def test_a_compressed_archive_is_refused_before_it_unfolds(tmp_path):
+    plain, bomb = tmp_path / "plain.pth", tmp_path / "bomb.pth"
+    torch.save({"a": torch.zeros(1_000_000)}, plain)
+    with ZipFile(plain) as source, ZipFile(bomb, "w", ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    assert bomb.stat().st_size < 100_000
+    assert len(torch.load(bomb, weights_only=True)["a"]) == 1_000_000  # torch itself would
+    assert "a compressed zip file" in refusal(bomb)
+    assert len(read_checkpoint(plain)["a"]) == 1_000_000
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: torch.zeros(1, 4).expand(10**7, 4), "40,000,000 numbers expanded from fewer"),
+        (lambda: torch.zeros(9).as_strided((4, 4), (1, 1)), "16 numbers expanded from fewer"),
+        (lambda: torch.eye(3).to_sparse(), "torch.sparse_coo"),
+        (lambda: torch.empty(3, device="meta"), "without its numbers"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "nested"),
+    ],
+    ids=["expanded", "overlapping", "sparse", "meta", "nested"],
+)
+def test_a_tensor_that_does_not_hold_its_numbers_is_refused_by_its_name(tmp_path, make, words):
+    torch.save({"state_dict": {"fc.weight": make()}}, tmp_path / "c.pth")
+    assert refusal(tmp_path / "c.pth") == (
+        f"{tmp_path}/c.pth: fc.weight is no plain tensor ({words})"
+    )
+
+
+def test_tied_weights_and_parameters_are_plain_tensors(tmp_path):
+    weight = torch.nn.Parameter(torch.randn(3, 3))
+    torch.save({"a": weight, "b": weight, "c": weight.detach()[1:]}, tmp_path / "c.pth")
+    assert read_checkpoint(tmp_path / "c.pth").keys() == {"a", "b", "c"}
+
+
+def test_a_checkpoint_of_our_own_training_is_for_export(tmp_path):
+    content = {"state_dict": {"net.fc.weight": torch.zeros(2, 2)}, "net": {"labels": None}}
+    torch.save(content, tmp_path / "last.ckpt")
+    assert "use `resnet-hub export`" in refusal(tmp_path / "last.ckpt")
+    del content["net"]
+    torch.save(content, tmp_path / "last.ckpt")  # someone else's
+    assert list(read_checkpoint(tmp_path / "last.ckpt")) == ["net.fc.weight"]
+
+
 # Renaming
 
 
@@ -190,3 +263,45 @@ def test_the_prefix_of_data_parallel_goes(prefix):
     foreign = {prefix + name: tensor for name, tensor in state.items()}
     found = convert(foreign).tensors
     assert list(found) == list(state)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["fc.weight", "module.fc.weight"], "holds fc.weight twice, once as module.fc.weight"),
+        (["module.fc.weight", "fc.weight"], "holds fc.weight twice, once as fc.weight"),
+        (["fc.bias", "linear.weight", "linear.bias"], "holds fc.bias twice, once as linear.bias"),
+        (["stem.conv.weight", "conv1.weight"], "holds conv1.weight twice, once as conv1.weight"),
+        (["stem.conv.weight", "head.fc.bias", "fc.bias"], "holds fc.bias twice"),
+    ],
+)
+def test_two_tensors_for_one_name_are_refused(names, words):
+    with pytest.raises(WeightsMismatch, match=rf"^c\.pth: {words}"):
+        convert({name: torch.zeros(2, 2) for name in names}, where="c.pth")
+
+
+@pytest.mark.parametrize("name", ["linear.weight", "fc.weight", "head.fc.weight"])
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2, 1), (3, 2, 2, 2), (0,)])
+def test_a_head_of_an_odd_shape_has_no_classes_and_fits_no_net(name, shape):
+    tensors = {name: torch.zeros(shape)}
+    if name.startswith("head"):
+        tensors["stem.conv.weight"] = torch.zeros(4, 3, 7, 7)
+    found = convert(tensors)
+    assert found.classes is None
+    assert found.tensors["fc.weight"].shape == shape
+    with pytest.raises(WeightsMismatch, match=r"of another shape: fc\.weight"):
+        matched(found.tensors, {"fc.weight": torch.empty(10, 64, device="meta")}, "f")
+
+
+def test_the_classes_are_those_of_the_heads_weight():
+    assert convert({"linear.weight": torch.zeros(7, 4)}).classes == 7
+    assert convert({"linear.weight": torch.zeros(7, 4)}).labels is None
+    head = {"stem.conv.weight": torch.zeros(4, 3, 7, 7), "head.fc.weight": torch.zeros(7, 4, 1, 1)}
+    assert convert(head).classes == 7
+    assert convert({}).classes is None
+
+
+def test_a_stage_of_a_number_beyond_all_nets_keeps_its_name():
+    name = f"stages.{'9' * 5000}.blocks.0.conv1.weight"
+    found = convert({"stem.conv.weight": torch.zeros(1), name: torch.zeros(1)})
+    assert list(found.tensors) == ["conv1.weight", name]

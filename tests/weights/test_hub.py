@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,14 @@ from torch import nn
 
 from resnet_hub import __version__
 from resnet_hub.architecture import Architecture
-from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, UnknownName, WeightsMismatch
+from resnet_hub.errors import (
+    CorruptFile,
+    DataMissing,
+    Diverged,
+    InvalidSetting,
+    UnknownName,
+    WeightsMismatch,
+)
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.card import Provenance, Score, read_card
@@ -179,6 +187,48 @@ def test_a_folder_of_other_things_is_not_written_over(tmp_path, name):
     with pytest.raises(InvalidSetting, match="holds other things"):
         made().save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "thesis.tex"])
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_a_net_that_diverged_is_not_saved(folder, number, dtype):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    net = made().to(dtype)
+    with torch.no_grad():
+        net.layer1[0].bn1.weight[3] = number
+        net.layer2[0].bn1.running_var[0] = number
+    with pytest.raises(Diverged) as caught:
+        net.save_pretrained(folder, provenance=Provenance(source="run runs/1"))
+    assert str(caught.value) == (
+        f"{folder}: not written, numbers of layer1.0.bn1.weight, layer2.0.bn1.running_var are not "
+        "finite (has the training diverged?); they are of run runs/1"
+    )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_numbers_that_single_precision_cannot_hold_are_not_saved(tmp_path):
+    net = made().double()
+    with torch.no_grad():
+        net.fc.bias[0] = 1e300  # reading casts it
+    with pytest.raises(Diverged, match=r"numbers of fc\.bias are not finite"):
+        net.save_pretrained(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_wholly_diverged_net_the_first_tensors_are_named(tmp_path):
+    net = made()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"conv1\.weight, bn1\.weight, .* and \d+ more are not"):
+        net.save_pretrained(tmp_path / "m")
+
+
+def test_layers_that_share_their_weights_are_saved(tmp_path):
+    net = made()
+    net.layer1[0].bn2.weight = net.layer1[0].bn1.weight
+    net.save_pretrained(tmp_path / "m")
+    assert_equal_states(ResNet.from_pretrained(tmp_path / "m"), net)
 
 
 @pytest.mark.parametrize(
@@ -377,10 +427,31 @@ def test_a_folder_is_found_however_it_is_written(folder, monkeypatch, form):
     assert_equal_states(ResNet.from_pretrained(source), made())
 
 
-def test_a_folder_under_the_home_folder_is_written_there(tmp_path, monkeypatch):
+def test_a_folder_under_the_home_folder_is_written_there(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     made().save_pretrained("~/saved")
-    assert (tmp_path / "saved" / "config.json").is_file()
+    card, tensors, _ = read_model(folder)
+    write_model("~/written", card, tensors)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "saved", "written"}
+    for name in ("saved", "written"):
+        assert_equal_states(ResNet.from_pretrained(tmp_path / name), made())
+
+
+def test_a_home_that_is_not_there_is_refused_and_nothing_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidSetting, match=r"^~no-such-user/x: there is no home of a user"):
+        made().save_pretrained("~no-such-user/x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_and_folders_that_are_no_text_are_saved_and_loaded(tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    net = made()
+    net.labels = (odd, "\x1b[31mred", *LABELS[2:])
+    net.save_pretrained(tmp_path / odd, provenance=Provenance(source=f"checkpoint {odd}"))
+    assert ResNet.from_pretrained(tmp_path / odd).labels == net.labels
+    assert read_card(tmp_path / odd).provenance.source == f"checkpoint {odd}"
 
 
 @pytest.mark.parametrize("name", ["é ü", "a::b", "{x}", "a'b\"c", "new\nline", "-m"])
@@ -397,7 +468,7 @@ def test_odd_folder_names_work(tmp_path, monkeypatch, name):
         ("./nothing", DataMissing, "'./nothing': no such folder"),
         ("/nothing/here", DataMissing, "no such folder"),
         ("~/nothing", DataMissing, "no such folder"),
-        ("~nobody-of-this-name/x", DataMissing, "no such folder"),
+        ("~nobody-of-this-name/x", InvalidSetting, "there is no home of a user 'nobody-of-"),
         (Path("nothing"), DataMissing, "no such folder"),
         ("../a\nb", DataMissing, "no such folder"),
         ("./" + "n" * 5000, DataMissing, "no such folder"),

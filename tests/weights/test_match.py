@@ -107,13 +107,52 @@ def test_a_head_that_differs_otherwise_is_named_by_its_shapes(head):
         lambda t: t.bool(),
         lambda t: t.to(torch.complex64),
         lambda t: t.to_sparse(),
-        lambda t: t.to("meta"),
     ],
-    ids=["int", "bool", "complex", "sparse", "meta"],
+    ids=["int", "bool", "complex", "sparse"],
 )
 def test_what_holds_no_plain_floating_numbers_is_named(kind):
     given = tensors(conv1_weight=kind(torch.randn(4, 3, 3, 3)))
-    assert "no plain floating numbers: conv1.weight torch." in refusal(given)
+    assert "no plain floating numbers: conv1.weight (torch." in refusal(given)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, "int"),
+        (None, "NoneType"),
+        ([0.5], "list"),
+        (torch.empty(4, 3, 3, 3, device="meta"), "without its numbers"),
+        (torch.zeros(1).expand(4, 3, 3, 3), "108 numbers expanded from fewer"),
+        (torch.zeros(20).as_strided((4, 3, 3, 3), (1, 1, 1, 1)), "108 numbers expanded from fewer"),
+    ],
+)
+def test_whatever_stands_in_the_place_of_a_tensor_is_named_by_what_it_is(value, words):
+    given = {**tensors(), "conv1.weight": value}
+    assert f"no plain floating numbers: conv1.weight ({words})" in refusal(given)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_nested_tensor_is_no_plain_one(layout):
+    nested = torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(4, 3)], layout=layout)
+    assert "no plain floating numbers: fc.weight (" in refusal({**tensors(), "fc.weight": nested})
+
+
+def test_an_expanded_tensor_of_any_size_is_refused_before_it_is_copied():
+    expected = {"fc.weight": torch.empty(10**9, 10**5, device="meta")}
+    with pytest.raises(WeightsMismatch, match="100,000,000,000,000 numbers expanded from fewer"):
+        matched({"fc.weight": torch.zeros(1, 1).expand(10**9, 10**5)}, expected, "f")
+
+
+def test_a_part_of_a_larger_tensor_is_plain():
+    weight = torch.randn(9, 3, 3, 3)
+    found = matched(tensors(conv1_weight=weight[3:7]), EXPECTED, "f")
+    assert torch.equal(found["conv1.weight"], weight[3:7])
+
+
+def test_names_give_a_terminal_no_commands():
+    message = refusal({**tensors(), "x\x1b[2J\n\u202e": torch.zeros(1)})
+    assert r"unexpected: x\x1b[2J\n\u202e" in message
 
 
 @pytest.mark.parametrize("old", [1, 3, 4])

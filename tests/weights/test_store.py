@@ -344,3 +344,18 @@ def test_the_control_file_of_these_tests_is_read(tmp_path):
     path.write_bytes(header({"a": F32}, struct.pack("<2f", 1, 2)))
     assert read_tensors(path)["a"].tolist() == [1, 2]
     assert safetensors.torch.load_file(path).keys() == {"a"}
+
+
+def test_tensors_of_one_memory_are_written_each_for_itself(tmp_path):
+    whole = torch.arange(12.0)
+    tensors = {"a": whole, "b": whole, "part": whole[3:6], "turned": whole.view(3, 4).T}
+    write_tensors(tmp_path / "t.safetensors", tensors)
+    found = read_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_loop_of_links_is_refused_as_a_place_for_a_folder(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ResNetHubError, match="loop: could not be written"):
+        write_folder(tmp_path / "loop", fill_with("x"), names=NAMES)
+    assert names(tmp_path) == ["loop"]

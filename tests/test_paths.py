@@ -1,0 +1,38 @@
+"""Paths as people write them."""
+
+from pathlib import Path
+
+import pytest
+
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.paths import expanded
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_tilde_at_the_beginning_is_the_home(tmp_path: Path, monkeypatch, kind: type):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded(kind("~")) == tmp_path
+    assert expanded(kind("~/runs/1")) == tmp_path / "runs" / "1"
+
+
+@pytest.mark.parametrize("path", ["", "a", "a/~/b", "a~", "./~b", "/a/b", "../a", "naïve\n"])
+def test_any_other_path_stays_as_it_is(path: str):
+    assert expanded(path) == Path(path)
+
+
+@pytest.mark.parametrize("user", ["no-such-user", "no\0user"])
+def test_a_home_that_is_not_there_is_refused_by_its_users_name(user: str):
+    with pytest.raises(InvalidSetting) as caught:
+        expanded(f"~{user}/x")
+    written = user.replace("\0", r"\x00")
+    assert str(caught.value) == f"~{written}/x: there is no home of a user '{written}'"
+
+
+def test_a_process_without_any_home_is_told_so(monkeypatch):
+    def unknown(number: int):
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(InvalidSetting, match=r"^~/x: there is no home directory; set HOME$"):
+        expanded("~/x")
