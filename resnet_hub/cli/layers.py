@@ -9,17 +9,15 @@ from typing import Any
 
 import yaml
 
+from resnet_hub.cli.schema import NAMED, Key, has_key, is_string, is_text
 from resnet_hub.errors import DataMissing, InvalidSetting, did_you_mean
-
-Key = tuple[str, ...]
-
-TEXTS = ("out", "resume")
-"""Flags whose value is text as it stands: a folder may be called 007."""
+from resnet_hub.paths import expanded
 
 _DEEPEST = 50
-
-NAMED = ("net", "data", "optimizer", "schedule")
-"""Sections whose bare value is their name: ``--data Cifar10`` is ``--data.name Cifar10``."""
+_TAG = "tag:yaml.org,2002:"
+_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
+_WORDS = (*_NUMBERS, *(_TAG + kind for kind in ("str", "bool", "timestamp", "value")))
+"""What YAML makes of a plain word, ``null`` apart."""
 
 
 @dataclass
@@ -44,7 +42,12 @@ class Layer:
 
     def over(self, below: "Layer") -> "Layer":
         """Return this layer laid over another: mappings merge, anything else replaces."""
-        return Layer(_merged(below.values, self.values), {**below.places, **self.places})
+        kept = {
+            key: place
+            for key, place in below.places.items()
+            if not _replaced(key, below.values, self.values)
+        }
+        return Layer(_merged(below.values, self.values), {**kept, **self.places})
 
 
 def find_recipe(name: str) -> Path:
@@ -53,7 +56,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         DataMissing: Neither; the message offers the nearest recipe.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         return path
     folder = packaged_recipes()
@@ -91,7 +94,7 @@ def read_file(path: Path) -> Layer:
 
 
 def read_flags(arguments: Sequence[str]) -> tuple[Layer, list[str]]:
-    """Read ``--section.key value`` flags.
+    """Read ``--section.key value`` flags: YAML, but text where a string is wanted.
 
     Returns:
         Their layer, and the arguments that are no flags.
@@ -118,13 +121,28 @@ def read_flags(arguments: Sequence[str]) -> tuple[Layer, list[str]]:
 def _flag(name: str, text: str) -> Layer:
     place, key = f"--{name}", tuple(name.split("."))
     layer = Layer(places={key: place})
-    if name in TEXTS:
-        return Layer({name: text}, layer.places)
-    node, inner = _composed(text, place), layer.values
+    inner = layer.values
     for part in key[:-1]:
         inner = inner.setdefault(part, {})
-    inner[key[-1]] = node and _built(node, key, layer.places, where=lambda _: place)
+    if not has_key(key):  # of a command, not of a recipe: the folder of --out may be called null
+        inner[key[-1]] = text
+    elif is_string(key):
+        inner[key[-1]] = _string(text)
+    else:
+        node = _composed(text, place)
+        inner[key[-1]] = node and _built(node, key, layer.places, where=lambda _: place)
     return _expanded(layer)
+
+
+def _string(text: str) -> str | None:
+    """Return a flag's text as it stands, unless YAML quotes it or calls it null."""
+    try:
+        node = _composed(text, "--")
+    except InvalidSetting:
+        return text
+    if node is None or node.tag == f"{_TAG}null":
+        return None
+    return str(node.value) if getattr(node, "style", None) in ("'", '"') else text
 
 
 def _composed(text: str, where: str) -> yaml.Node | None:
@@ -151,7 +169,7 @@ def _built(
     node: yaml.Node, key: Key, places: dict[Key, str], *, where: Callable[[yaml.Node], str]
 ) -> Any:
     """Return a node's value, and fill in where each key stands."""
-    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
         values: dict[str, Any] = {}
         for name_node, value_node in node.value:
             inner = (*key, str(name_node.value))
@@ -160,8 +178,11 @@ def _built(
             places[inner] = where(name_node)
             values[inner[-1]] = _built(value_node, inner, places, where=where)
         return values
-    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
         return [_built(item, key, {}, where=where) for item in node.value]
+    base_60 = node.tag in _NUMBERS and ":" in node.value  # so YAML takes 1:30:00
+    if base_60 or (node.tag in _WORDS and is_text(key)):
+        return str(node.value)
     place = f"{where(node)}: {'.'.join(key)}"
     try:
         value = yaml.SafeLoader("").construct_object(node, deep=True)
@@ -180,6 +201,18 @@ def _expanded(layer: Layer) -> Layer:
             layer.values[section] = {"name": value}
             layer.places[(section, "name")] = layer.places[(section,)]
     return layer
+
+
+def _replaced(key: Key, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Whether the layer above has another value for a key of the layer below, or around it."""
+    for part in key:
+        if part not in above:
+            return False
+        old, new = below.get(part), above[part]
+        if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+            return True
+        below, above = old, new
+    return False
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,65 +1,44 @@
 """From layers to a checked recipe: keys, types and values refused with their place and nearest."""
 
-import ast
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import field, fields, make_dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal, Optional, Union, get_args, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from resnet_hub.cli.layers import Key, Layer, find_recipe, read_file
-from resnet_hub.data.settings import DataSettings
+from resnet_hub.cli.layers import Layer, find_recipe, read_file
+from resnet_hub.cli.schema import SECTIONS, Key, choices, kind_of, takes_text, trainer_options
+from resnet_hub.cli.trainer import check_trainer, has_end, refuse_own
 from resnet_hub.errors import InvalidSetting, ResNetHubError, did_you_mean
-from resnet_hub.learning.settings import (
-    ModelSettings,
-    NetSettings,
-    OptimizerSettings,
-    Recipe,
-    ScheduleSettings,
-)
+from resnet_hub.learning.settings import Recipe
 from resnet_hub.zoo import find_row
-
-SECTIONS: dict[str, type] = {
-    "net": NetSettings,
-    "data": DataSettings,
-    "model": ModelSettings,
-    "optimizer": OptimizerSettings,
-    "schedule": ScheduleSettings,
-}
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-OWN = {
-    "logger": "use the recipe's `logger:`",
-    "callbacks": "use the recipe's `callbacks:`",
-    "plugins": "checkpoints are written by a plugin of this package",
-    "default_root_dir": "use --out",
-    "use_distributed_sampler": "the data modules' samplers know the ranks",
-    "enable_checkpointing": "a run always saves its checkpoints",
-    "barebones": "a run always logs and saves",
-    "overfit_batches": "use --trainer.limit_train_batches",
-    "fast_dev_run": "use --trainer.limit_train_batches 2 --trainer.max_epochs 1",
-}
-"""Trainer options that a run sets itself, and what to use instead."""
-LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0}
-"""Trainer options that Lightning takes any number for, and divides by it later."""
 
 
 def read_recipe(names: Sequence[str], flags: Layer) -> Recipe:
-    """Read recipe files and flags into one checked recipe; the later one wins.
+    """Read recipe files and flags into one checked recipe to train by; the later one wins.
 
     Args:
         names: Paths, or names of this package's recipes.
         flags: What the command line says.
 
     Raises:
-        ResNetHubError: A file, key or value is refused; the message says where it stands.
+        ResNetHubError: A file, key or value is refused, or nothing says when training ends; the
+            message says where it stands.
     """
     layer = Layer()
     for name in names:
         layer = read_file(find_recipe(name)).over(layer)
-    return check(flags.over(layer))
+    layer = flags.over(layer)
+    recipe = check(layer)
+    if not has_end(recipe.trainer):
+        place = layer.place(("trainer", "max_epochs"))
+        raise InvalidSetting(
+            f"{place}: trainer: give max_epochs or max_steps, the length of the run (max_time can "
+            "only end it sooner)"
+        )
+    return recipe
 
 
 def check(layer: Layer) -> Recipe:
@@ -78,45 +57,10 @@ def check(layer: Layer) -> Recipe:
             section = trainer if name == "trainer" else SECTIONS[name]
             for key in value:
                 _known((name, key), {f.name for f in fields(section)}, layer)
-    for key, instead in OWN.items():
-        if key in layer.values.get("trainer", {}):
-            place = layer.place(("trainer", key))
-            raise InvalidSetting(f"{place}: trainer.{key} is set by the run; {instead}")
+    for name in layer.values.get("trainer", {}):
+        with _placed(("trainer", name), layer):
+            refuse_own(name)
     return _typed(layer, trainer)
-
-
-def trainer_options() -> type:
-    """Return a dataclass of Lightning's Trainer arguments, read from its source, not imported."""
-    spec = find_spec("lightning")
-    if spec is None or not spec.submodule_search_locations:
-        raise InvalidSetting("lightning is not installed; pip install lightning")
-    source = Path(spec.submodule_search_locations[0]) / "pytorch" / "trainer" / "trainer.py"
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    trainer = next(node for node in classes if node.name == "Trainer")
-    init = next(
-        node
-        for node in trainer.body
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
-    )
-    kinds = [(arg.arg, _plain_type(arg)) for arg in init.args.kwonlyargs]
-    return make_dataclass("Trainer", [(n, kind, field(default=None)) for n, kind in kinds])
-
-
-def _plain_type(argument: ast.arg) -> Any:
-    """Return an argument's type where it is made of plain ones, else ``Any``."""
-    if argument.arg == "precision":
-        return Precision | None
-    if argument.annotation is None:
-        return Any
-    plain = {"int": int, "float": float, "bool": bool, "str": str, "list": list, "dict": dict}
-    names = {"Optional": Optional, "Union": Union, "Literal": Literal, **plain}
-    try:
-        text = ast.unparse(argument.annotation)
-        # Lightning's own source, with nothing but these types in reach.
-        return eval(f"Optional[{text}]", {"__builtins__": {}}, names)  # noqa: S307
-    except (NameError, TypeError):
-        return Any
 
 
 def _typed(layer: Layer, trainer: type) -> Recipe:
@@ -133,11 +77,14 @@ def _typed(layer: Layer, trainer: type) -> Recipe:
     if parsed.seed is None:
         raise InvalidSetting(f"{layer.place(('seed',))}: seed: needs a number")
     given = layer.values.get("trainer", {})
-    options = {n: v for n, v in vars(parsed.trainer or object()).items() if n in given}
-    for name, least in LEAST.items():
-        if (value := options.get(name)) is not None and value < least:
-            place = layer.place(("trainer", name))
-            raise InvalidSetting(f"{place}: trainer.{name}: {value} is below {least}")
+    options = {name: getattr(parsed.trainer, name) for name in given}
+    for name, value in given.items():
+        if isinstance(value, str) and takes_text(("trainer", name)):
+            options[name] = value  # jsonargparse would make a number of 1:30:00
+    _refuse_nulls("trainer", options, trainer, layer)
+    for name, value in options.items():
+        with _placed(("trainer", name), layer):
+            check_trainer(name, value)
     sections: dict[str, Any] = {}
     for name, kind in SECTIONS.items():
         values = vars(getattr(parsed, name))
@@ -155,6 +102,15 @@ def _typed(layer: Layer, trainer: type) -> Recipe:
     return Recipe(seed=parsed.seed, trainer=options, **{**sections, **lists})
 
 
+@contextmanager
+def _placed(key: Key, layer: Layer) -> Iterator[None]:
+    """Name the key's place in what is refused inside the block."""
+    try:
+        yield
+    except ResNetHubError as error:
+        raise InvalidSetting(f"{layer.place(key)}: {error}") from error
+
+
 def _entries(name: str, layer: Layer) -> tuple[Any, ...]:
     value = layer.values.get(name) or []
     entries = value if isinstance(value, list) else [value]
@@ -169,8 +125,9 @@ def _entries(name: str, layer: Layer) -> tuple[Any, ...]:
 
 def _refuse_nulls(name: str, values: Mapping[str, Any], kind: type, layer: Layer) -> None:
     """Refuse ``null`` where a value is needed: jsonargparse takes it for any type."""
-    for key, wanted in get_type_hints(kind).items():
-        if values[key] is None and type(None) not in get_args(wanted):
+    wanted = get_type_hints(kind)
+    for key, value in values.items():
+        if value is None and wanted[key] is not Any and type(None) not in get_args(wanted[key]):
             raise InvalidSetting(f"{layer.place((name, key))}: {name}.{key}: needs a value")
 
 
@@ -187,26 +144,13 @@ def _refusal(message: str, layer: Layer) -> str:
     if not found:
         return " ".join(message.split())
     key, reason = tuple(found[1].split(".")), " ".join(found[2].split())
-    section = SECTIONS.get(key[0])
     value: Any = layer.values
     for part in key:
         value = value.get(part) if isinstance(value, Mapping) else None
-    hint = ""
-    if section is not None and len(key) > 1:
-        hint = did_you_mean(str(value), _choices(get_type_hints(section).get(key[1])))
-    elif key == ("trainer", "precision"):
-        hint = did_you_mean(str(value), get_args(Precision))
+    hint = did_you_mean(str(value), choices(kind_of(key)))
     reason = re.sub(r"typing\.|<class '(\w+)'>", lambda m: m[1] or "", reason)
     if "Union subtypes" in reason:
         kinds = re.findall(r"- (Expected .*?)(?= - Expected| Given value)", reason)
         kinds = [kind for kind in kinds if "NoneType" not in kind]
         reason = f"{' or '.join(kinds)}. Got value: {value}"
     return f"{layer.place(key)}: {'.'.join(key)}: {reason}{hint}"
-
-
-def _choices(kind: Any) -> list[str]:
-    """Return the strings that a (possibly optional) Literal allows."""
-    found = []
-    for argument in get_args(kind):
-        found += [argument] if isinstance(argument, str) else _choices(argument)
-    return found

@@ -1,6 +1,5 @@
 """Sets that fit in memory: uint8 arrays, gathered and augmented a whole batch at a time."""
 
-from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
 from typing import ClassVar, cast
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.data.batches import Batch, BatchedDataset, Selection
-from resnet_hub.data.module import DataModule, Split
+from resnet_hub.data.module import DataModule, Split, at_size
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.preprocess import Preprocess
@@ -99,7 +98,17 @@ class ArrayDataModule(DataModule):
         of them, so that inputs have the usual scale: a constant factor, which the first BatchNorm
         takes out again.
         """
-        return self._own
+        settings, mean, std = self.settings, self.mean, self.std
+        if settings.per_pixel_mean:
+            mean = cast(ArrayDataset, self.split("train")).mean_image()
+            std = (round(fmean(std), 4),) * len(std)
+        return Preprocess(
+            size=self.side,
+            resize=None,
+            interpolation=settings.interpolation,
+            mean=mean,
+            std=std,
+        )
 
     def prepare(self, batch: Batch, *, train: bool) -> Batch:
         """Normalise; in training also shift and flip, keyed by sample."""
@@ -111,23 +120,8 @@ class ArrayDataModule(DataModule):
         return batch._replace(images=images)
 
     @cached_property
-    def _own(self) -> Preprocess:
-        settings, mean, std = self.settings, self.mean, self.std
-        if settings.per_pixel_mean:
-            mean = cast(ArrayDataset, self.split("train")).mean_image()
-            std = (round(fmean(std), 4),) * len(std)
-        return Preprocess(
-            size=self.side if settings.eval_size is None else settings.eval_size,
-            resize=settings.eval_resize,
-            interpolation=settings.interpolation,
-            mean=mean,
-            std=std,
-        )
-
-    @cached_property
     def _training_preprocess(self) -> Preprocess:
-        own, size = self.preprocess, self.settings.size
-        return own if size in (None, own.size) else replace(own, size=size, resize=None)
+        return at_size(self.preprocess, self.settings.size)
 
     def _check_settings(self) -> None:
         settings, name = self.settings, type(self).__name__
@@ -147,6 +141,12 @@ class ArrayDataModule(DataModule):
             raise InvalidSetting(
                 f"data.per_pixel_mean: the mean image is {self.side} pixels wide; leave data.size, "
                 "data.eval_size and data.eval_resize out"
+            )
+        given = self._given_preprocess
+        if settings.per_pixel_mean and given and len(given.mean) == given.channels:
+            raise InvalidSetting(
+                "data.per_pixel_mean: the weights come with a mean a channel, which is kept; leave "
+                "data.per_pixel_mean out"
             )
 
     def _splits(

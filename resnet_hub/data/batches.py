@@ -88,11 +88,19 @@ class BatchSampler(Sampler[Selection]):
         """Begin the next pass at this epoch, ``batches`` batches in; later passes are whole."""
         self.epoch, self.begin = epoch, batches
 
+    @property
+    def full_batch(self) -> int:
+        """Samples of this rank's largest batch: ``batch_size``, or all that fall to the rank."""
+        return min(self.batch_size, self._share)
+
+    @property
+    def _share(self) -> int:
+        return len(range(self.rank, self.count, self.ranks))
+
     def __len__(self) -> int:
         """Return the batches of a whole pass."""
         if self.seed is None:
-            mine = len(range(self.rank, self.count, self.ranks))
-            return max(1, -(-mine // self.batch_size))
+            return max(1, -(-self._share // self.batch_size))
         return max(1, self.count // (self.batch_size * self.ranks))
 
     def __iter__(self) -> Iterator[Selection]:

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from os.path import expanduser
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset
@@ -73,8 +73,7 @@ class _Cifar(ArrayDataModule):
     def _folder(self) -> Path:
         """Return the folder of the files, downloaded where missing and allowed."""
         layout, settings = self.layout, self.settings
-        # os.path's leaves an unknown ~user as it is, pathlib's raises.
-        folder = Path(expanduser(settings.root), layout.folder)  # noqa: PTH111
+        folder = self.root / layout.folder
         if not folder.exists():
             if not settings.download:
                 raise DataMissing(
@@ -111,9 +110,11 @@ class _Cifar(ArrayDataModule):
             )
         for index, label in enumerate(labels):
             if type(label) is not int or not 0 <= label < len(self.names):
+                # Only a number is shown: what a file nests can be endless to print.
+                number = type(label) is int
+                found = f"the label {label}" if number else f"a {type(label).__name__} as label"
                 raise BadData(
-                    f"{path}: image {index} has the label {label!r:.40}, not one of 0 to "
-                    f"{len(self.names) - 1}"
+                    f"{path}: image {index} has {found}, not one of 0 to {len(self.names) - 1}"
                 )
         return images, labels
 
@@ -131,10 +132,10 @@ class _Cifar(ArrayDataModule):
         other = [name for name, md5 in sums.items() if _md5(folder / name) != md5]
         self._official = not other
         if other:
-            logger.warning(
-                "%s: %d of %d files differ from the official ones by their MD5 sums (%s); figures "
-                "measured on this copy are not %s figures",
-                *(folder, len(other), len(sums), ", ".join(other), self.layout.title),
+            _warn(
+                f"{folder}: {len(other)} of {len(sums)} files differ from the official ones by "
+                f"their MD5 sums ({', '.join(other)}); figures measured on this copy are not "
+                f"{self.layout.title} figures"
             )
 
 
@@ -194,6 +195,11 @@ class Cifar100(_Cifar):
         label_key="fine_labels",
         names_key="fine_label_names",
     )
+
+
+@rank_zero_only
+def _warn(message: str) -> None:
+    logger.warning("%s", message)
 
 
 def _md5(path: Path) -> str:

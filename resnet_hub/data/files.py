@@ -46,6 +46,8 @@ class ImageFiles:
         exif: See :func:`~resnet_hub.data.images.read_image`.
         on_bad_image: ``raise`` names the file and stops; ``skip`` leaves it out of its batch and
             counts it in ``Batch.skipped``.
+        fill: Where ``skip`` leaves nothing of a batch, put the next image that can be read into it:
+            a training step needs one. Otherwise such a batch is empty.
 
     Raises:
         BadData: A label out of range; its image is named.
@@ -63,6 +65,7 @@ class ImageFiles:
         seed: int = 0,
         exif: Exif = "ignore",
         on_bad_image: Literal["raise", "skip"] = "raise",
+        fill: bool = False,
     ) -> None:
         for path, label in samples:
             if not 0 <= label < classes:
@@ -75,7 +78,7 @@ class ImageFiles:
         self.labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
         self.transform = transform
         self.shape = (channels, size, size)
-        self.seed, self.exif, self.on_bad_image = seed, exif, on_bad_image
+        self.seed, self.exif, self.on_bad_image, self.fill = seed, exif, on_bad_image, fill
 
     def __len__(self) -> int:
         """Return M, the number of images."""
@@ -89,9 +92,15 @@ class ImageFiles:
         """Read the selected images into one batch, uint8 ``(N, C, size, size)``.
 
         Raises:
-            BadData: An image that cannot be read, under ``raise``; or, under ``skip``, none of the
-                batch that can.
+            BadData: An image that cannot be read, under ``raise``; or, where a batch is filled,
+                there is none that can.
         """
+        batch = self._read_batch(selection)
+        if self.fill and batch.skipped and not len(batch.labels):
+            return self._next_readable(selection)._replace(skipped=batch.skipped)
+        return batch
+
+    def _read_batch(self, selection: Selection) -> Batch:
         epoch, indices = selection
         keys = sample_keys(self.seed, epoch, indices)
         images: list[Tensor] = []
@@ -100,16 +109,25 @@ class ImageFiles:
             try:
                 images.append(self._read(index, key))
                 kept.append(place)
-            except BadData as error:
+            except BadData:
                 if self.on_bad_image == "raise":
                     raise
-                if place == len(indices) - 1 and not images:
-                    raise BadData(f"no image of a whole batch could be read; {error}") from error
         skipped = len(indices) - len(kept)
         if skipped:
             indices, keys = indices[kept], keys[kept]
         stacked = torch.stack(images) if images else torch.empty(0, *self.shape, dtype=torch.uint8)
         return Batch(stacked, self.labels[indices], indices, keys, skipped)
+
+    def _next_readable(self, selection: Selection) -> Batch:
+        """Return the first image behind these, in the split's order, that can be read."""
+        epoch, indices = selection
+        for step in range(1, len(self)):
+            batch = self._read_batch(Selection(epoch, (indices[-1:] + step) % len(self)))
+            if len(batch.labels):
+                return batch
+        raise BadData(
+            f"none of the {len(self):,} training images can be read, {self.path(0)} among them"
+        )
 
     def _read(self, index: int, key: int) -> Tensor:
         picture = read_image(self.path(index), mode=_MODES[self.shape[0]], exif=self.exif)

@@ -1,8 +1,6 @@
 """The base of data sets of image files: their settings, transforms and preprocessing."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -10,7 +8,7 @@ import torch
 from resnet_hub.data.arrays import hold_out
 from resnet_hub.data.batches import BatchedDataset
 from resnet_hub.data.files import ImageFiles, Transform, resized_crop_flip, scale_crop_flip
-from resnet_hub.data.module import DataModule, Split
+from resnet_hub.data.module import DataModule, Split, at_size
 from resnet_hub.data.scan import Sample
 from resnet_hub.data.settings import Augment
 from resnet_hub.errors import DataMissing, InvalidSetting
@@ -21,9 +19,8 @@ class ImageFilesDataModule(DataModule):
     """A data set of image files: decoded and cropped by workers, normalised on the device.
 
     Evaluation resizes the shorter side to 256 pixels and takes the central 224, or as the weights
-    say; ``data.eval_size`` and ``data.eval_resize`` overrule either, and a new size alone keeps the
-    share of the picture that is seen. One filter does all resizing: the weights' where they bring
-    one, else ``data.interpolation``.
+    say. One filter does all resizing: the weights' where they bring one, else
+    ``data.interpolation``.
 
     Raises:
         InvalidSetting: Settings that do not fit together, on :meth:`open`.
@@ -34,27 +31,9 @@ class ImageFilesDataModule(DataModule):
     layout: ClassVar[str]
     """The folders expected under the root, for messages."""
 
-    @property
-    def root(self) -> Path:
-        """The folder that holds the data set, ``~`` expanded."""
-        return Path(self.settings.root).expanduser()
-
     def own_preprocess(self) -> Preprocess:
         """Return ImageNet's convention: 256 → 224, ImageNet's mean and std."""
         return Preprocess(interpolation=self.settings.interpolation)
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """Evaluation's preprocessing, the settings' sizes in force."""
-        size, resize = self.settings.eval_size, self.settings.eval_resize
-        asked = _at_size(super().preprocess, size)
-        if resize is None:
-            return asked
-        if resize < asked.size:
-            raise InvalidSetting(
-                f"data.eval_resize: {resize} is below the evaluation size, {asked.size}"
-            )
-        return replace(asked, resize=resize)
 
     def split(self, name: Split) -> BatchedDataset:
         """Return one split.
@@ -99,12 +78,13 @@ class ImageFilesDataModule(DataModule):
             seed=self.seed,
             exif=settings.exif,
             on_bad_image=settings.on_bad_image,
+            fill=train,
         )
 
     def _training_transform(self, size: int) -> Transform:
         augment, (low, high) = self.augment, self.settings.scale
         # Also refuses a size that a mean image of another size cannot be subtracted at.
-        as_evaluated = _at_size(self.preprocess, size)
+        as_evaluated = at_size(self.preprocess, size)
         interpolation = as_evaluated.interpolation
         if augment == "none":
             return as_evaluated.crop
@@ -121,10 +101,3 @@ class ImageFilesDataModule(DataModule):
             f"data.augment: {augment} is for sets held in memory; {type(self).__name__} takes "
             "none, resized_crop_flip, scale_crop_flip"
         )
-
-
-def _at_size(preprocess: Preprocess, size: int | None) -> Preprocess:
-    if size is None or size == preprocess.size:
-        return preprocess
-    resize = preprocess.resize and round(preprocess.resize * size / preprocess.size)
-    return replace(preprocess, size=size, resize=resize)

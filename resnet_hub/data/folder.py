@@ -21,8 +21,9 @@ class Folder(ImageFilesDataModule):
     them: ``data.held_out`` images, by default a fifth, as much of every class as of the others. A
     root without training images can be tested on.
 
-    Images may lie in subfolders of their class folder. Hidden files and folders are ignored.
-    ``data.classes`` leaves the other class folders out.
+    Images may lie in subfolders of their class folder. Hidden files and folders are ignored, and
+    folders of training runs, as ``runs/`` beside the classes. ``data.classes`` leaves the other
+    class folders out.
     """
 
     layout: ClassVar[str] = "train/<class>/… and val/<class>/… (test/ if you have it), or <class>/…"
@@ -30,7 +31,7 @@ class Folder(ImageFilesDataModule):
     def read(self) -> None:
         """Find the images of every split."""
         homes = self._homes()
-        folders = {split: listing(home)[0] for split, home in homes.items()}
+        folders = {split: _class_folders(home) for split, home in homes.items()}
         first = next(iter(homes))  # train, where there is one
         self.labels = self._classes(homes[first], folders[first])
         for split, home in homes.items():
@@ -52,7 +53,7 @@ class Folder(ImageFilesDataModule):
         root = self.root
         if not root.is_dir():
             raise DataMissing(f"Folder: there is no folder {root}; expected in it: {self.layout}")
-        folders = listing(root)[0]
+        folders = _class_folders(root)
         if not folders:
             raise DataMissing(f"Folder: no class folders in {root}; expected there: {self.layout}")
         named = [split for split in _SPLITS if split in folders]
@@ -107,6 +108,18 @@ class Folder(ImageFilesDataModule):
                     f"{len(held)}), add images, or leave the class out by data.classes"
                 )
         return {"train": kept, "val": held}
+
+
+def _class_folders(home: Path) -> list[str]:
+    return [name for name in listing(home)[0] if not _holds_runs(home / name)]
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder is a run's, or holds runs as the default ``runs/<recipe>/<n>`` does."""
+    recipes = (
+        found for depth in ("", "*/", "*/*/") for found in folder.glob(f"{depth}recipe.yaml")
+    )
+    return any((recipe.parent / "checkpoints").is_dir() for recipe in recipes)
 
 
 def _holds_classes(folder: Path) -> bool:

@@ -40,7 +40,7 @@ def validation_wnids(root: Path, known: Collection[str]) -> dict[str, str]:
     wnids = {}
     for place, image, wnid in rows:
         if wnid not in known:
-            raise BadData(f"{place}: {wnid!r} is none of ImageNet's classes")
+            raise BadData(f"{place}: {wnid!r:.80} is none of ImageNet's classes")
         wnids[image] = wnid
     return wnids
 
@@ -64,7 +64,7 @@ def _devkit(folder: Path) -> Iterator[tuple[str, str, str]]:
     for number, line in enumerate(truth.read_text(encoding="ascii", errors="replace").split(), 1):
         place = f"{truth}:{number}"
         if not line.isdecimal() or int(line) not in wnids:
-            raise BadData(f"{place}: {line!r} is no class number from 1 to {len(wnids)}")
+            raise BadData(f"{place}: {line!r:.80} is no class number from 1 to {len(wnids)}")
         yield place, f"ILSVRC2012_val_{number:08d}", wnids[int(line)]
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
-from resnet_hub.errors import ResNetHubError
+from resnet_hub.errors import BadData, ResNetHubError
 
 _log = logging.getLogger("resnet_hub")
 
@@ -41,12 +41,19 @@ class BatchLoader(DataLoader[Batch]):
         self._yielded = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its own class
-        """Yield the batches of one pass: whole, or what is left after :meth:`load_state_dict`."""
-        self._yielded, skipped = self.order.begin, 0
+        """Yield the batches of one pass: whole, or what is left after :meth:`load_state_dict`.
+
+        Raises:
+            BadData: Not one image of the pass could be read; of several ranks another may have one.
+        """
+        self._yielded, seen, skipped = self.order.begin, 0, 0
         try:
             for batch in super().__iter__():
                 self._yielded += 1
+                seen += len(batch.labels)
                 skipped += batch.skipped
+                if skipped and not seen and self._yielded == len(self) and self.order.ranks == 1:
+                    raise BadData(f"none of the {skipped:,} images of a split can be read")
                 yield batch
         except ResNetHubError as error:
             if not self.num_workers:
@@ -80,4 +87,4 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _last_line(error: ResNetHubError) -> str:
     kind = type(error)
-    return str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2].strip()
+    return str(error.args[0]).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2].strip()

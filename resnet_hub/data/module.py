@@ -1,7 +1,10 @@
 """The base of every data set: splits, loaders, and what happens to a batch on the device."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Literal, cast, final
 
 import lightning as L
@@ -10,6 +13,7 @@ from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import Augment, DataSettings
 from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
 
 Split = Literal["train", "val", "test"]
@@ -33,7 +37,8 @@ class DataModule(L.LightningDataModule, ABC):
     Attributes:
         settings: As given; ``None`` fields resolved through the class's own habits.
         seed: Key of order, augmentation and random splits.
-        preprocess: Evaluation's preprocessing: as given, else the data set's own.
+        preprocess: Evaluation's preprocessing: as given, else the data set's own; at the settings'
+            sizes.
         labels: Class names, known after :meth:`open`.
         splits: Opened data sets by split name, known after :meth:`open`.
 
@@ -62,7 +67,7 @@ class DataModule(L.LightningDataModule, ABC):
 
     @abstractmethod
     def own_preprocess(self) -> Preprocess:
-        """Return the preprocessing of this data set where no weights bring theirs."""
+        """Return the preprocessing of this data set where neither weights nor settings say it."""
 
     @abstractmethod
     def read(self) -> None:
@@ -85,9 +90,33 @@ class DataModule(L.LightningDataModule, ABC):
         self.open()
 
     @property
+    def root(self) -> Path:
+        """The folder that holds the data set, ``~`` expanded.
+
+        Raises:
+            InvalidSetting: There is no such home.
+        """
+        return expanded(self.settings.root)
+
+    @cached_property
     def preprocess(self) -> Preprocess:
-        """Evaluation's preprocessing: that of the weights where given, else the data set's own."""
-        return self._given_preprocess or self.own_preprocess()
+        """Evaluation's preprocessing: that of the weights where given, else the data set's own.
+
+        ``data.eval_size`` and ``data.eval_resize`` overrule either; a new size alone keeps the
+        share of the picture that is seen.
+
+        Raises:
+            InvalidSetting: Sizes that do not fit together, or that a mean image does not have.
+        """
+        size, resize = self.settings.eval_size, self.settings.eval_resize
+        asked = at_size(self._given_preprocess or self.own_preprocess(), size)
+        if resize is None:
+            return asked
+        if resize < asked.size:
+            raise InvalidSetting(
+                f"data.eval_resize: {resize} is below the evaluation size, {asked.size}"
+            )
+        return replace(asked, resize=resize)
 
     @property
     def augment(self) -> Augment:
@@ -120,6 +149,10 @@ class DataModule(L.LightningDataModule, ABC):
     def train_batches(self) -> int:
         """Return the batches an epoch that this rank trains on."""
         return len(self._sampler("train", seed=self.seed))
+
+    def train_batch_size(self) -> int:
+        """Return the images of a full training batch of this rank; a small set fills none."""
+        return self._sampler("train", seed=self.seed).full_batch
 
     def train_dataloader(self) -> BatchLoader:
         """Return the loader of training batches in keyed order."""
@@ -159,6 +192,18 @@ class DataModule(L.LightningDataModule, ABC):
     def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:
         sampler = self._sampler(split, seed=seed)
         return BatchLoader(self.split(split), sampler, workers=self.settings.workers)
+
+
+def at_size(preprocess: Preprocess, size: int | None) -> Preprocess:
+    """Return the same for another size, the share of the picture that is seen kept.
+
+    Raises:
+        InvalidSetting: No such size, or there is a mean image of another one.
+    """
+    if size is None or size == preprocess.size:
+        return preprocess
+    resize = preprocess.resize and round(preprocess.resize * size / preprocess.size)
+    return replace(preprocess, size=size, resize=resize)
 
 
 def open_data(

@@ -28,12 +28,13 @@ class DataSettings:
         pad: Pixels added on each side before the random crop.
         scale: Bounds of the shorter side in pixels, for ``scale_crop_flip``.
         per_pixel_mean: Subtract the training set's mean image instead of mean and std a channel
-            (1512.03385 §4.2); for sets held in memory.
+            (1512.03385 §4.2); for sets held in memory, and nets whose weights bring no other mean.
         size: Side of training images in pixels; ``None`` takes the evaluation's.
         eval_size: Side of evaluation images in pixels; ``None`` takes the data set's own.
         eval_resize: Shorter side before the central crop, in pixels; ``None`` takes the own.
         interpolation: Filter of every resizing.
-        on_bad_image: ``raise`` names the file and stops; ``skip`` leaves it out, counts, reports.
+        on_bad_image: ``raise`` names the file and stops; ``skip`` leaves it out, counts, reports
+            (and trains on the next image where none is left of a batch).
         exif: ``apply`` turns photographs upright as their EXIF says; ``ignore`` reads as stored.
         classes: Limit to these class folders (ImageNet: their indices are kept).
     """

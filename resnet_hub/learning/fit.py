@@ -1,7 +1,8 @@
 """A whole run: from a recipe to a trained, tested and exported model folder."""
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -73,10 +74,8 @@ def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Resul
         data, classifier = build(recipe)
         say(f"run {run.folder}")
         trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
-        try:
+        with _refusals_named():
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-        except MisconfigurationException as error:
-            raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
         return _finish(recipe, run, trainer, classifier, data)
 
 
@@ -147,11 +146,12 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
     Raises:
         InvalidSetting: The trainer's options leave no image.
     """
-    results = trainer.test(classifier, data, verbose=False)
-    if not results:
-        raise InvalidSetting("trainer.limit_test_batches: leaves no image to measure on")
-    values = results[0]
+    with _refusals_named():
+        results = trainer.test(classifier, data, verbose=False)
+    values = results[0] if results else {"test/n": 0}
     n = round(values["test/n"])
+    if n == 0:
+        raise InvalidSetting("trainer.limit_test_batches, or the data: no image to measure on")
     # Logged values are float32; of a known n the fraction is exact.
     top1, top5 = (round(values[f"test/{name}"] * n) / n for name in ("top1", "top5"))
     return Score(data=f"{data.described} {data.tested}", top1=top1, top5=top5, n=n)
@@ -207,6 +207,19 @@ def _finish(
         classifier.finished.save_pretrained(run.model, provenance=origin)
     trainer.strategy.barrier("exported")
     return Result(run, read_card(run.model), epochs)
+
+
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    """Let what Lightning refuses of its options be one line.
+
+    Raises:
+        InvalidSetting: Lightning refuses them.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
 
 
 def _instance(entry: Any, section: str, kind: type) -> Any:

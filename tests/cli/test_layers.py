@@ -156,6 +156,44 @@ def test_a_layer_over_another_merges_sections_and_replaces_values_and_places():
     assert below.values["data"]["name"] == "a"
 
 
+def test_the_places_go_with_the_values_that_replace_others():
+    below = Layer(
+        {"data": {"name": "a", "scale": {"low": 1}}, "trainer": 3},
+        {
+            ("data",): "f:1",
+            ("data", "name"): "f:2",
+            ("data", "scale"): "f:3",
+            ("data", "scale", "low"): "f:4",
+            ("trainer",): "f:5",
+        },
+    )
+    replaced = Layer({"data": {"scale": 2}}, {("data", "scale"): "g:1"}).over(below)
+    assert replaced.place(("data", "scale", "low")) == "g:1"
+    assert (replaced.place(("data",)), replaced.place(("data", "name"))) == ("f:1", "f:2")
+    gone = Layer({"data": None}, {("data",): "g:1"}).over(below)
+    back = Layer({"data": {"scale": {"high": 2}}}, {("data", "scale", "high"): "h:1"}).over(gone)
+    assert back.place(("data",)) == "h:1"
+    assert back.place(("data", "name")) == "recipe"
+    flags, _ = read_flags(["--trainer.max_epochs=1"])
+    assert flags.over(below).place(("trainer",)) == "--trainer.max_epochs"
+
+
+@pytest.mark.parametrize("written", ["007", "null", "[x", "a: b", "~nobody-here/x"])
+def test_a_flag_of_the_command_is_taken_as_written(written: str):
+    flags, _ = read_flags([f"--out={written}", "--resume", written])
+    assert flags.values == {"out": written, "resume": written}
+
+
+@pytest.mark.parametrize("written", ["a: b", "a #1", "[x]", "@x", "*x", "{", "!!python/name:x.y"])
+def test_a_flag_that_is_one_string_need_not_be_yaml(written: str):
+    assert read_flags([f"--data.root={written}"])[0].values == {"data": {"root": written}}
+
+
+def test_the_home_of_nobody_is_refused():
+    with pytest.raises(InvalidSetting, match=r"~nobody-here/x\.yaml: there is no home of a user"):
+        find_recipe("~nobody-here/x.yaml")
+
+
 def test_a_path_wins_over_a_recipe_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written
 ):

@@ -7,20 +7,22 @@ import lightning as L
 import pytest
 import yaml
 
-from resnet_hub.cli.layers import Layer, packaged_recipes, read_flags
-from resnet_hub.cli.recipes import OWN, check, read_recipe, trainer_options
+from resnet_hub.cli.layers import Layer, packaged_recipes, read_file, read_flags
+from resnet_hub.cli.recipes import check, read_recipe
+from resnet_hub.cli.schema import trainer_options
+from resnet_hub.cli.trainer import LEAST, OWN, STRATEGIES, check_trainer
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import Recipe
 
 
 @pytest.fixture
 def recipe(tmp_path: Path):
-    """Read a recipe of this text and these flags."""
+    """Check a recipe of this text and these flags."""
 
     def read(text: str = "", *flags: str) -> Recipe:
         path = tmp_path / "recipe.yaml"
         path.write_text(text)
-        return read_recipe([str(path)], read_flags(flags)[0])
+        return check(read_flags(flags)[0].over(read_file(path)))
 
     return read
 
@@ -29,7 +31,7 @@ def test_trainer_options_are_those_of_lightnings_signature():
     options = {field.name for field in trainer_options().__dataclass_fields__.values()}
     signature = inspect.signature(L.Trainer.__init__).parameters
     assert options == set(signature) - {"self"}
-    assert set(OWN) <= options
+    assert set(OWN) | set(LEAST) <= options
 
 
 def test_an_empty_recipe_has_every_default():
@@ -67,6 +69,98 @@ def test_of_recipes_and_flags_the_later_one_wins(tmp_path: Path):
     assert found.model.label_smoothing == 0.1
     assert found.trainer == {"max_epochs": 7}
     assert read_recipe([str(two), str(one)], Layer()).optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize("end", ["max_epochs: 3", "max_steps: 3", "max_epochs: -1, max_steps: 3"])
+def test_epochs_or_steps_end_a_run(tmp_path: Path, end: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"trainer: {{{end}}}")
+    assert read_recipe([str(path)], Layer()) == check(read_file(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("seed: 1\n", "recipe: "),
+        ("seed: 1\ntrainer: {devices: 1}\n", "{path}:2: "),
+        ("trainer:\n  max_time: 00:01:00:00\n", "{path}:1: "),
+        ("trainer:\n  devices: 1\n  max_epochs: -1\n", "{path}:3: "),
+        ("trainer: {max_steps: -1, max_epochs: null}\n", "{path}:1: "),
+    ],
+)
+def test_a_run_without_an_end_is_refused_and_only_a_run(tmp_path: Path, text: str, place: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidSetting) as error:
+        read_recipe([str(path)], Layer())
+    wanted = "trainer: give max_epochs or max_steps, the length of the run (max_time can only end"
+    assert str(error.value).startswith(place.format(path=path) + wanted)
+    assert check(read_file(path)).seed in (0, 1)  # scoring needs no end
+
+
+@pytest.mark.parametrize(
+    "written", ["2024", "007", "1e3", "yes", "2001-01-01", "1:30", "=", ".inf"]
+)
+def test_what_is_text_is_taken_as_written(recipe, written: str):
+    text = f"net: {{weights: {written}}}\ndata:\n  root: {written}\n  classes: [{written}, b]\n"
+    in_flags = (f"--net.weights={written}", f"--data.root={written}")
+    for found in (recipe(text), recipe("", *in_flags, f"--data.classes=[{written}, b]")):
+        assert found.net.weights == found.data.root == written
+        assert found.data.classes == (written, "b")
+    whole = recipe("", f"--data={{name: Digits, root: {written}, classes: [{written}]}}").data
+    assert (whole.root, whole.classes) == (written, (written,))
+
+
+def test_null_is_no_text_unless_it_is_quoted(recipe):
+    assert recipe("net: {weights: null}\ndata: {classes: null}").data.classes is None
+    assert recipe("", "--net.weights=null").net.weights is None
+    assert recipe("data: {root: 'null', classes: ['null']}").data.root == "null"
+    assert recipe("", "--data.root='null'").data.root == "null"
+
+
+def test_numbers_that_are_no_text_stay_numbers(recipe):
+    found = recipe(
+        "", "--data.held_out=10", "--data.scale=[9, 10]", "--trainer.devices=2", "--seed=7"
+    )
+    assert (found.data.held_out, found.data.scale, found.seed) == (10, (9, 10), 7)
+    assert found.trainer == {"devices": 2}
+
+
+def test_a_time_is_no_number_of_base_60(recipe):
+    for time in ("1:12:00:00", "00:12:00:00", "{hours: 36}"):
+        wanted = {"hours": 36} if time[0] == "{" else time
+        assert recipe(f"trainer: {{max_time: {time}}}").trainer == {"max_time": wanted}
+        with pytest.raises(InvalidSetting) as error:
+            recipe("", f"--trainer.val_check_interval={time}")
+        assert f"val_check_interval: {wanted!r} is no number of batches" in str(error.value)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_lightning_knows_the_strategies_that_run_here(strategy: str):
+    check_trainer("strategy", strategy)
+    options = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False}
+    assert L.Trainer(strategy=strategy, **options).world_size == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "limit_val_batches: 0",
+        "limit_test_batches: 1",
+        "limit_test_batches: 1.0",
+        "limit_train_batches: 0.5",
+        "val_check_interval: 0.5",
+        "val_check_interval: 1.0",
+        "val_check_interval: 30",
+        "max_time: null",
+        "check_val_every_n_epoch: null",
+        "devices: auto",
+        "num_nodes: 2",
+        "deterministic: warn",
+    ],
+)
+def test_trainer_options_that_work_are_taken_as_they_are(recipe, option: str):
+    assert recipe(f"trainer: {{{option}}}").trainer == yaml.safe_load(option)
 
 
 @pytest.mark.parametrize("path", sorted(packaged_recipes().glob("*.yaml")), ids=lambda p: p.stem)
@@ -111,6 +205,39 @@ def test_a_recipe_resolved_and_read_again_is_the_same(path: Path, tmp_path: Path
         ("trainer:\n  accumulate_grad_batches: 0\n", 2, "accumulate_grad_batches: 0 is below 1"),
         ("trainer: {check_val_every_n_epoch: 0}\n", 1, "check_val_every_n_epoch: 0 is below 1"),
         ("trainer: {log_every_n_steps: -1}\n", 1, "log_every_n_steps: -1 is below 0"),
+        ("trainer: {max_steps: null}\n", 1, "trainer.max_steps: needs a value"),
+        ("trainer:\n  devices:\n", 2, "trainer.devices: needs a value"),
+        ("trainer: {accumulate_grad_batches: null}\n", 1, "grad_batches: needs a value"),
+        ("trainer: {max_epochs: -2}\n", 1, "trainer.max_epochs: -2 is below -1"),
+        ("trainer: {num_nodes: 0}\n", 1, "trainer.num_nodes: 0 is below 1"),
+        ("trainer: {gradient_clip_val: -0.5}\n", 1, "gradient_clip_val: -0.5 is below 0"),
+        ("trainer:\n  strategy: ddp_spawn\n", 2, "trainer.strategy: 'ddp_spawn' is none that runs"),
+        ("trainer:\n  strategy: ddp_fork_find_unused_parameters_true\n", 2, "); use ddp"),
+        ("trainer:\n  strategy: ddp_notebook\n", 2, "); use ddp"),
+        ("trainer:\n  strategy: fsdp\n", 2, "); use ddp"),
+        ("trainer:\n  strategy: {class_path: x}\n", 2, "trainer.strategy: Expected a str"),
+        ("trainer: {deterministic: wran}\n", 1, "trainer.deterministic: Expected a bool or"),
+        ("trainer: {max_time: 0}\n", 1, "trainer.max_time: '0' is no time above 0, written DD:"),
+        ("trainer: {max_time: 00:00:00:00}\n", 1, "'00:00:00:00' is no time above 0"),
+        ("trainer: {max_time: -01:00:00:00}\n", 1, "'-01:00:00:00' is no time above 0"),
+        ("trainer: {max_time: {hours: -1}}\n", 1, "{'hours': -1} is no time above 0"),
+        (f"trainer: {{max_time: {'9' * 5000}:00:00:00}}\n", 1, "is no time above 0"),
+        ("trainer: {max_time: {hour: 1}}\n", 1, "{'hour': 1} is no time above 0"),
+        ("trainer: {max_time: {days: 99999999999}}\n", 1, "is no time above 0"),
+        ("trainer: {val_check_interval: 0}\n", 1, "0 is no number of batches between valid"),
+        ("trainer: {val_check_interval: 0.0}\n", 1, "0 is no number of batches between valid"),
+        ("trainer: {val_check_interval: -2}\n", 1, "val_check_interval: -2 is no number of"),
+        ("trainer: {val_check_interval: 1.5}\n", 1, "1.5 is no share of the batches, from 0 to 1"),
+        (
+            "trainer: {val_check_interval: 00:00:00:00}\n",
+            1,
+            "val_check_interval: '00:00:00:00' is no number of",
+        ),
+        ("trainer: {limit_test_batches: 0}\n", 1, "limit_test_batches: 0 leaves nothing to score"),
+        ("trainer: {limit_test_batches: 0.0}\n", 1, "0 leaves nothing to score"),
+        ("trainer: {limit_train_batches: -1}\n", 1, "limit_train_batches: -1 is no number of"),
+        ("trainer: {limit_val_batches: 1.1}\n", 1, "limit_val_batches: 1.1 is no share of the"),
+        ("trainer: {limit_predict_batches: -0.1}\n", 1, "limit_predict_batches: -0.1 is no share"),
         ("callbacks: 3\n", 1, "callbacks is a list of class_path and init_args"),
         ("callbacks: [3]\n", 1, "callbacks is a list of class_path and init_args"),
         ("logger: [{class_pth: x}]\n", 1, "logger is a list of class_path and init_args"),
@@ -159,9 +286,9 @@ def test_no_abbreviation_is_taken(recipe):
 
 def test_the_places_of_merged_recipes_are_of_the_file_that_won(tmp_path: Path):
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-    one.write_text("optimizer:\n  lr: fast\n")
+    one.write_text("trainer: {max_epochs: 1}\noptimizer:\n  lr: fast\n")
     two.write_text("seed: 1\n\noptimizer:\n  momentum: 0.5\n")
-    with pytest.raises(InvalidSetting, match=r"one\.yaml:2: optimizer\.lr"):
+    with pytest.raises(InvalidSetting, match=r"one\.yaml:3: optimizer\.lr"):
         read_recipe([str(one), str(two)], Layer())
     two.write_text("seed: 1\n\noptimizer:\n  lr: slow\n")
     with pytest.raises(InvalidSetting, match=r"two\.yaml:4: optimizer\.lr"):

@@ -1,6 +1,8 @@
 """Sets in memory: whole-batch augmentation against a slow loop, splits, mean images, settings."""
 
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -229,7 +231,41 @@ def test_a_mean_image_is_summed_in_parts_exactly() -> None:
 
 def test_given_preprocessing_wins() -> None:
     given = Preprocess(size=6, resize=None, mean=(0.1, 0.2), std=(1.0, 1.0))
-    assert Made(DataSettings(per_pixel_mean=True), preprocess=given).preprocess is given
+    assert Made(preprocess=given).preprocess is given
+    image = replace(given, mean=(0.1,) * 72)
+    for settings in (DataSettings(), DataSettings(per_pixel_mean=True)):
+        module = Made(settings, preprocess=image)
+        assert module.preprocess is image
+        assert module.splits == {}  # nothing was read for a mean image of its own
+
+
+def test_sizes_overrule_given_preprocessing() -> None:
+    given = Preprocess(size=6, resize=9, mean=(0.1, 0.2), std=(1.0, 1.0))
+    asked = Made(DataSettings(eval_size=4), preprocess=given).preprocess
+    assert asked == replace(given, size=4, resize=6)
+    asked = Made(DataSettings(eval_resize=7), preprocess=given).preprocess
+    assert asked == replace(given, resize=7)
+    same = Made(DataSettings(eval_size=6, eval_resize=9), preprocess=given).preprocess
+    assert same == given
+
+
+def test_what_given_preprocessing_cannot_follow_is_refused() -> None:
+    given = Preprocess(size=6, resize=None, mean=(0.1, 0.2), std=(1.0, 1.0))
+    with pytest.raises(InvalidSetting, match=r"data.per_pixel_mean: the weights come with a mean"):
+        Made(DataSettings(per_pixel_mean=True), preprocess=given)
+    with pytest.raises(InvalidSetting, match=r"data.eval_resize: 5 is below the evaluation"):
+        Made(DataSettings(eval_resize=5), preprocess=given)
+    for sizes in ({"eval_size": 8}, {"size": 5}):
+        with pytest.raises(InvalidSetting, match=r"preprocess.mean: 72 numbers"):
+            Made(DataSettings(**sizes), preprocess=replace(given, mean=(0.1,) * 72))
+
+
+def test_training_images_of_another_size_show_the_same_share() -> None:
+    module = Made(DataSettings(eval_size=4, eval_resize=6, size=2, augment="none")).open()
+    batch = module.split("train")[Selection(0, torch.arange(4))]
+    expected = replace(module.preprocess, size=2, resize=3)
+    images = expected.normalise(expected.crop(batch.images))
+    assert torch.equal(module.prepare(batch, train=True).images, images)
 
 
 def test_sizes_of_evaluation_and_training_are_followed() -> None:
@@ -240,6 +276,20 @@ def test_sizes_of_evaluation_and_training_are_followed() -> None:
     batch = module.split("train")[Selection(0, torch.arange(4))]
     assert module.prepare(batch, train=False).images.shape == (4, 2, 8, 8)
     assert module.prepare(batch, train=True).images.shape == (4, 2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "ranks", "sizes"),
+    [(16, 1, [16]), (100, 1, [40]), (20, 2, [20, 20]), (100, 3, [14, 13, 13])],
+)
+def test_a_full_training_batch_is_what_the_loader_gives(
+    batch_size: int, ranks: int, sizes: list[int]
+) -> None:
+    for rank, size in enumerate(sizes):
+        module = Made(DataSettings(batch_size=batch_size))
+        module.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=ranks))
+        assert module.train_batch_size() == size
+        assert max(len(batch.labels) for batch in module.train_dataloader()) == size
 
 
 def test_labels_are_known_before_reading() -> None:
@@ -256,8 +306,10 @@ def test_labels_are_known_before_reading() -> None:
         ({"pad": -1}, "data.pad: -1 is not 0 to 6"),
         ({"pad": 7}, "data.pad: 7 is not 0 to 6, the side of Made's images"),
         ({"classes": ("a",)}, "data.classes: Made has no class folders"),
-        ({"eval_size": 0}, "preprocess.size: 0 is not 1 to 16,384 pixels"),
-        ({"eval_resize": 0}, "preprocess.resize: 0 is not"),
+        ({"eval_size": 0}, "preprocess.size: 0 is not 1 to"),
+        ({"eval_resize": 0}, "data.eval_resize: 0 is below the evaluation size, 6"),
+        ({"eval_resize": 5}, "data.eval_resize: 5 is below the evaluation size, 6"),
+        ({"eval_resize": 7, "eval_size": 8}, "data.eval_resize: 7 is below the evaluation size"),
         ({"size": -2}, "preprocess.size: -2 is not"),
         ({"interpolation": "nearest"}, "preprocess.interpolation: 'nearest'"),
         ({"per_pixel_mean": True, "eval_size": 8}, "data.per_pixel_mean: the mean image is 6"),

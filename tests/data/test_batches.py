@@ -71,6 +71,15 @@ def test_training_leaves_out_only_the_incomplete_last_step(ranks: int) -> None:
         assert len(seen) == (whole or count)
 
 
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_full_batch_is_the_largest_that_comes(ranks: int, seed: int | None) -> None:
+    for count in range(ranks, 18):
+        for rank in range(ranks):
+            sampler = BatchSampler(count, 4, seed=seed, rank=rank, ranks=ranks)
+            assert sampler.full_batch == max(map(len, passed(sampler)))
+
+
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     sampler = BatchSampler(40, 8, seed=3)
     first = passed(sampler)

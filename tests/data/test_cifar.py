@@ -21,6 +21,7 @@ import pytest
 import torch
 import torchvision
 from cifar_files import KINDS, Python2Pickler, batch_record, python2_pickle, write_cifar
+from lightning.pytorch.utilities import rank_zero_only
 
 from resnet_hub.data import unpickle
 from resnet_hub.data.arrays import ArrayDataset
@@ -181,6 +182,16 @@ def test_official_files_are_used_without_a_word(
     assert "1 of 3 files differ from the official ones by their MD5 sums (test)" in caplog.text
 
 
+def test_of_several_ranks_one_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar(tmp_path)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    with caplog.at_level(logging.WARNING, "resnet_hub"):
+        assert Cifar10(at(tmp_path)).described == "CIFAR-10 (other files)"
+    assert caplog.records == []
+
+
 def test_images_held_out_make_a_stratified_validation_split(tmp_path: Path) -> None:
     write_cifar(tmp_path, count=40)
     module = Cifar10(at(tmp_path, held_out=50), seed=1).open()
@@ -245,8 +256,29 @@ def test_a_missing_file_is_named_and_nothing_is_downloaded_over_the_rest(tmp_pat
     assert sorted(folder.iterdir()) == before
 
 
+def test_a_label_that_is_endless_to_print_is_refused_by_its_type(tmp_path: Path) -> None:
+    folder, nested = write_cifar(tmp_path), ()
+    for _ in range(200):
+        nested = (nested, nested)
+    record = batch_record("Cifar10", 20)
+    record[b"labels"] = [nested] * 20
+    (folder / "data_batch_2").write_bytes(pickle.dumps(record, 2))
+    with pytest.raises(BadData, match="data_batch_2: image 0 has a tuple as label, not one of"):
+        Cifar10(at(tmp_path)).open()
+    names = {b"label_names": [nested] * 10}
+    (folder / "batches.meta").write_bytes(pickle.dumps(names, 2))
+    with pytest.raises(BadData, match=r"batches\.meta: its class names are not those of CIFAR-10"):
+        Cifar10(at(tmp_path)).open()
+
+
 @pytest.mark.parametrize(
-    ("label", "shown"), [(10, "10"), (-1, "-1"), (-100, "-100"), (None, "None")]
+    ("label", "shown"),
+    [
+        (10, "the label 10"),
+        (-1, "the label -1"),
+        (-100, "the label -100"),
+        (None, "a NoneType as label"),
+    ],
 )
 def test_a_label_of_no_class_is_refused_by_file_and_image(
     tmp_path: Path, label: object, shown: str
@@ -255,9 +287,7 @@ def test_a_label_of_no_class_is_refused_by_file_and_image(
     record = batch_record("Cifar10", 20)
     record[b"labels"] = [*range(7), label, *[0] * 12]
     (folder / "data_batch_2").write_bytes(python2_pickle(record))
-    with pytest.raises(
-        BadData, match=f"data_batch_2: image 7 has the label {shown}, not one of 0 to 9"
-    ):
+    with pytest.raises(BadData, match=f"data_batch_2: image 7 has {shown}, not one of 0 to 9"):
         Cifar10(at(tmp_path)).open()
 
 
@@ -274,8 +304,8 @@ def test_a_label_of_no_class_is_refused_by_file_and_image(
         ({b"labels": [0] * 19}, "'labels' is no list of 20 labels"),
         ({b"labels": [0] * 21}, "'labels' is no list of 20 labels"),
         ({b"labels": b"0" * 20}, "'labels' is no list of 20 labels"),
-        ({b"labels": [True] * 20}, "image 0 has the label True"),
-        ({b"labels": [[0]] * 20}, r"image 0 has the label \[0\]"),
+        ({b"labels": [True] * 20}, "image 0 has a bool as label"),
+        ({b"labels": [[0]] * 20}, "image 0 has a list as label"),
         ({b"data": np.zeros((0, 3072), np.uint8), b"labels": []}, "no list of 0 labels"),
     ],
 )  # fmt: skip

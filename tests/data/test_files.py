@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -47,10 +48,15 @@ def samples(tmp_path: Path) -> list[tuple[str, int]]:
 
 
 def files(
-    samples: list[tuple[str, int]], transform: Transform = RANDOM, *, skip: bool = False
+    samples: list[tuple[str, int]],
+    transform: Transform = RANDOM,
+    *,
+    skip: bool = False,
+    fill: bool = False,
 ) -> ImageFiles:
+    policy: Literal["raise", "skip"] = "skip" if skip else "raise"
     return ImageFiles(
-        samples, transform, classes=3, size=SIZE, seed=5, on_bad_image="skip" if skip else "raise"
+        samples, transform, classes=3, size=SIZE, seed=5, on_bad_image=policy, fill=fill
     )
 
 
@@ -166,12 +172,31 @@ def test_skipped_images_are_left_out_and_counted(samples: list[tuple[str, int]])
     assert torch.equal(batch.keys, whole.keys[[0, 2]])
 
 
-@pytest.mark.parametrize("last", [4, 6])
-def test_a_batch_of_bad_images_alone_is_an_error(samples: list[tuple[str, int]], last: int) -> None:
+def test_a_batch_of_bad_images_alone_is_empty_in_evaluation(samples: list[tuple[str, int]]) -> None:
     for index in (4, 6):
         cut(Path(samples[index][0]))
-    with pytest.raises(BadData, match=rf"no image of a whole batch could be read; .*/{last}\.png"):
-        files(samples, skip=True)[chosen(10 - last, last)]
+    batch = files(samples, skip=True)[chosen(4, 6)]
+    assert batch.images.shape == (0, 3, SIZE, SIZE)
+    assert (batch.indices.tolist(), batch.labels.tolist(), batch.skipped) == ([], [], 2)
+
+
+def test_a_batch_of_bad_images_alone_is_filled_in_training(samples: list[tuple[str, int]]) -> None:
+    whole = files(samples)[chosen(1, epoch=2)]
+    for index in (0, 10, 11):
+        cut(Path(samples[index][0]))
+    data = files(samples, skip=True, fill=True)
+    batch = data[chosen(0, 10, epoch=2)]  # behind 10 are 11, 0, both bad, and 1
+    assert batch.skipped == 2
+    assert same(batch._replace(skipped=0), whole)
+    assert data[chosen(10, 3)].indices.tolist() == [3]  # what has an image is not filled
+    assert len(data[chosen()].labels) == 0
+
+
+def test_training_images_of_which_none_can_be_read_stop(samples: list[tuple[str, int]]) -> None:
+    for path, _ in samples:
+        cut(Path(path))
+    with pytest.raises(BadData, match=r"none of the 12 training images can be read, .*/0\.png am"):
+        files(samples, skip=True, fill=True)[chosen(4)]
 
 
 @with_marks
@@ -188,6 +213,22 @@ def test_skipped_images_are_reported_once_a_pass(
     assert [r.getMessage() for r in caplog.records if r.name == "resnet_hub"] == [
         "3 images that could not be read left out of this pass (data.on_bad_image: skip)"
     ] * 2
+
+
+@with_marks
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_split_of_bad_images_alone_is_an_error(
+    samples: list[tuple[str, int]], workers: int
+) -> None:
+    for path, _ in samples[:11]:
+        cut(Path(path))
+    some = BatchLoader(files(samples, skip=True), BatchSampler(12, 5, seed=None), workers=workers)
+    assert [len(batch.labels) for batch in some] == [0, 0, 1]
+    cut(Path(samples[11][0]))
+    with pytest.raises(BadData, match=r"^none of the 12 images of a split can be read$"):
+        list(BatchLoader(files(samples, skip=True), some.order, workers=workers))
+    part = BatchSampler(12, 5, seed=None, rank=1, ranks=2)  # the other rank may have read some
+    assert sum(len(batch.labels) for batch in BatchLoader(files(samples, skip=True), part)) == 0
 
 
 def test_no_samples_make_an_empty_batch(samples: list[tuple[str, int]]) -> None:

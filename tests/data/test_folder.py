@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,31 @@ def root(tmp_path: Path) -> Path:
 def single(tmp_path: Path) -> Path:
     """One root of class folders of very different sizes."""
     return class_folders(tmp_path / "single", {"few": 3, "many": 30, "some": 10})
+
+
+def a_run(folder: Path) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "recipe.yaml").write_text("seed: 1\n")
+    save(folder / "curves.png")
+
+
+@pytest.mark.parametrize("place", ["runs/finetune_folder/1", "mine"])
+def test_runs_beside_the_classes_are_none(single: Path, root: Path, place: str) -> None:
+    alone = folder(single).labels
+    a_run(single / place)
+    assert folder(single).labels == alone
+
+
+def test_runs_beside_train_are_not_taken_for_validation(root: Path) -> None:
+    shutil.rmtree(root / "val")
+    a_run(root / "runs/finetune_folder/1")
+    assert set(folder(root, held_out=3).splits) == {"train", "val"}
+
+
+def test_a_class_may_hold_what_only_looks_like_a_run(single: Path) -> None:
+    (single / "few" / "recipe.yaml").write_text("flour, eggs\n")
+    (single / "many" / "checkpoints").mkdir()
+    assert folder(single).labels == ["few", "many", "some"]
 
 
 def test_classes_are_the_sorted_folder_names(root: Path) -> None:
