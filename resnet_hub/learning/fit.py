@@ -44,12 +44,12 @@ class Result:
     Attributes:
         run: The run.
         card: The exported model's card, its score included.
-        epochs: Epochs trained; the card says which one was exported.
+        epochs: Whole epochs trained; the card says which one was exported.
     """
 
     run: Run
     card: Card
-    epochs: int
+    epochs: int | None
 
 
 def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Result:
@@ -191,8 +191,9 @@ def _finish(
     recipe: Recipe, run: Run, trainer: L.Trainer, classifier: Classifier, data: DataModule
 ) -> Result:
     run = Run(Path(trainer.strategy.broadcast(str(run.folder))))
-    epochs = trainer.current_epoch
-    content = read_training_checkpoint(run.chosen())
+    last, chosen = run.checkpoint(), run.chosen()
+    epochs = finished_epochs(read_training_checkpoint(last))
+    content = read_training_checkpoint(chosen)
     classifier.load_state_dict(content["state_dict"])
     origin = Provenance(
         source=f"run {run.folder}",
