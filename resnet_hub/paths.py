@@ -10,9 +10,11 @@ def expanded(path: str | Path) -> Path:
     """Return a path with ``~`` or ``~user`` at its beginning replaced by that home.
 
     Raises:
-        InvalidSetting: There is no such home.
+        InvalidSetting: There is no such home, or the text is empty.
     """
     written = str(path)
+    if not written:
+        raise InvalidSetting("an empty path: a name is missing, or . for the current folder")
     try:
         found = expanduser(written)  # noqa: PTH111 - pathlib takes ./~ for ~ too
     except ValueError:  # a name that no user can have

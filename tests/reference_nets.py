@@ -150,3 +150,12 @@ def relu(x: Tensor) -> Tensor:
 def classified(state: State, x: Tensor) -> Tensor:
     """Global average and the classifier."""
     return x.mean((2, 3)) @ state["fc.weight"].T + state["fc.bias"]
+
+
+def akamaster(net: nn.Module) -> State:
+    """A net's tensors as checkpoints of akamaster/pytorch_resnet_cifar10 name them."""
+    return {
+        f"module.{name.replace('fc.', 'linear.')}": tensor
+        for name, tensor in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }

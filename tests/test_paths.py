@@ -15,7 +15,7 @@ def test_a_tilde_at_the_beginning_is_the_home(tmp_path: Path, monkeypatch, kind:
     assert expanded(kind("~/runs/1")) == tmp_path / "runs" / "1"
 
 
-@pytest.mark.parametrize("path", ["", "a", "a/~/b", "a~", "./~b", "/a/b", "../a", "naïve\n"])
+@pytest.mark.parametrize("path", ["a", "a/~/b", "a~", "./~b", "/a/b", "../a", "naïve\n"])
 def test_any_other_path_stays_as_it_is(path: str):
     assert expanded(path) == Path(path)
 
@@ -36,3 +36,8 @@ def test_a_process_without_any_home_is_told_so(monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", unknown)
     with pytest.raises(InvalidSetting, match=r"^~/x: there is no home directory; set HOME$"):
         expanded("~/x")
+
+
+def test_an_empty_path_is_not_the_current_folder():
+    with pytest.raises(InvalidSetting, match="an empty path"):
+        expanded("")

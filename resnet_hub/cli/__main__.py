@@ -8,16 +8,20 @@ from tempfile import NamedTemporaryFile
 from resnet_hub import __version__
 from resnet_hub.cli import stdout
 from resnet_hub.errors import ResNetHubError, UnknownName, did_you_mean, printable
+from resnet_hub.weights.tokens import without_token
 
 # command: (module, one line); the module's function of the command's name takes its arguments.
 COMMANDS = {
     "fit": ("resnet_hub.cli.fit", "train by a recipe; test and export at the end"),
     "test": ("resnet_hub.cli.test", "score a model folder or a run on a data set"),
+    "verify": ("resnet_hub.cli.publish", "check a model folder, and its scores if data is given"),
+    "push": ("resnet_hub.cli.publish", "upload a model folder to the Hugging Face Hub"),
     "predict": ("resnet_hub.cli.models", "name what pictures show"),
     "list": ("resnet_hub.cli.nets", "every net: parameters, multiply-adds, published error"),
     "info": ("resnet_hub.cli.nets", "one net or model folder in detail"),
-    "export": ("resnet_hub.cli.models", "turn a run or its checkpoint into a model folder"),
-    "convert": ("resnet_hub.cli.models", "turn another project's checkpoint into a model folder"),
+    "export": ("resnet_hub.cli.export", "turn a run into a model folder, ONNX or torch.export"),
+    "cache": ("resnet_hub.cli.cache", "list or remove the weights that were fetched"),
+    "convert": ("resnet_hub.cli.convert", "turn other projects' checkpoints into ours, and back"),
 }
 
 
@@ -46,15 +50,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _refused(reason: str, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    print(f"resnet-hub: {printable(' '.join(reason.split()))}", file=sys.stderr)
+        print(without_token(traceback.format_exc()), file=sys.stderr)
+    line = without_token(" ".join(reason.split()))
+    print(f"resnet-hub: {printable(line)}", file=sys.stderr)
     return 1
 
 
 def _kept(error: Exception) -> str:
     """Return the name of a file that keeps the traceback."""
     with NamedTemporaryFile("w", prefix="resnet-hub-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
+        file.write(without_token("".join(traceback.format_exception(error))))
     return file.name
 
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -65,6 +66,12 @@ def _from_another_process(error: Exception) -> bool:
         return False
     # Gloo's errors have no class of their own.
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def is_first() -> bool:
+    """Whether this process is the one of its run that prints and writes."""
+    rank: int = cast(Any, rank_zero_only).rank
+    return rank == 0
 
 
 @rank_zero_only

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, JustifyMethod
@@ -13,6 +13,8 @@ from resnet_hub.architecture import Architecture
 from resnet_hub.cli.arguments import Arguments
 from resnet_hub.counting import multiply_adds, natural_size, parameters
 from resnet_hub.errors import printable
+from resnet_hub.weights.catalog import CATALOG, default_of, packaged, weights_of
+from resnet_hub.weights.sources import Published, parse
 from resnet_hub.zoo import ARCHITECTURES, find_row
 
 
@@ -34,6 +36,7 @@ def list_command(arguments: list[str]) -> int:
         ("error", "right"),
         ("measured on", "left"),
         ("source", "left"),
+        ("weights", "left"),
     )
     for title, justify in columns:
         table.add_column(title, justify=justify, no_wrap=True)
@@ -46,6 +49,7 @@ def list_command(arguments: list[str]) -> int:
             "" if row["error"] is None else f"{row['error']:.2f} %",
             row["measure"],
             row["source"],
+            " ".join(full.partition(".")[2] for full in row["weights"]),
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
@@ -54,11 +58,10 @@ def list_command(arguments: list[str]) -> int:
 def info_command(arguments: list[str]) -> int:
     """Run ``resnet-hub info``."""
     parser = Arguments("info", "One net of the table, or a model folder's card.")
-    parser.add_argument("source", help="a net's name or a model folder")
+    parser.add_argument("source", help="a net's name, its weights' name, or any model")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     chosen = parser.parse_args(arguments)
-    named = chosen.source in ARCHITECTURES and not Path(chosen.source).is_dir()
-    facts = _described(chosen.source) if named else _card(chosen.source)
+    facts = _facts(chosen.source)
     if chosen.json:
         print(json.dumps(facts, indent=2, allow_nan=False))
         return 0
@@ -69,11 +72,26 @@ def info_command(arguments: list[str]) -> int:
     return 0
 
 
+def _facts(source: str) -> dict[str, Any]:
+    """Return what is known of a source, without fetching the weights that the catalog tells of."""
+    if isinstance(parse(source), Published):
+        if source in ARCHITECTURES:
+            return _described(source)
+        if source in CATALOG and packaged(source) is None:
+            entry = asdict(CATALOG[source])
+            return {"weights": entry.pop("name"), "net": CATALOG[source].net, **entry}
+    return _card(source)
+
+
 def _described(name: str) -> dict[str, Any]:
     row = find_row(name)
     published = {"error": row.error, "measure": row.measure, "source": row.source}
-    net = row.architecture
-    return {"net": name, **_counts(net, natural_size(net)), **published}
+    net, default = row.architecture, default_of(name)
+    return {
+        **{"net": name, **_counts(net, natural_size(net)), **published},
+        "weights": list(weights_of(name)),
+        "default": default.name if default else None,
+    }
 
 
 def _counts(net: Architecture, pixels: int) -> dict[str, Any]:
@@ -97,12 +115,17 @@ def _card(source: str) -> dict[str, Any]:
         **_counts(card.architecture, card.preprocess.size),
         "labels": list(card.labels) if card.labels else None,
         "preprocess": card.preprocess.to_dict(),
-        "scores": [vars(score) for score in origin.scores],
+        "scores": [
+            {**vars(score), "receipt": None if score.receipt is None else str(score.receipt)}
+            for score in origin.scores
+        ],
         "source": origin.source,
         "commit": origin.commit,
         "seed": origin.seed,
         "epochs": origin.epochs,
         "parent": origin.parent,
+        "versions": origin.versions and dict(origin.versions),
+        "parity": origin.parity and str(origin.parity),
         "licence": origin.licence,
         "sha256": origin.sha256,
     }

@@ -1,21 +1,34 @@
 """``resnet-hub test``: score a model folder or a run."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_hub.cli.layers import Layer, read_file, read_flags
 from resnet_hub.cli.recipes import check
-from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.errors import DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
 
-HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.KEY X] [--trainer.KEY X] [--json]
+if TYPE_CHECKING:
+    from resnet_hub.data.module import DataModule
+    from resnet_hub.nets.resnet import ResNet
+    from resnet_hub.preprocess import Preprocess
+    from resnet_hub.weights.provenance import Score
+
+SWITCHES = ("--json", "--no-record")
+
+HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.KEY X] [--trainer.KEY X]
+                       [--no-record] [--json]
 
 Scores a model folder, or a run's exported model, on a data set's test split: top-1, top-5, n.
 A run is scored on the data of its own recipe unless --data names another. --seed tells which
 images a folder of pictures without splits holds out (a run's own are known).
+
+A score of the whole split is written into the folder's config.json and README.md, with what it
+takes to measure it again: `resnet-hub verify` does. --no-record leaves the folder as it is.
 
   resnet-hub test runs/cifar10_resnet20/1
   resnet-hub test ./model --data Cifar10 --data.root ~/data --json
@@ -29,18 +42,37 @@ def test_command(arguments: list[str]) -> int:
         print(HELP)
         return 0
     as_json = "--json" in arguments
-    flags, names = read_flags([a for a in arguments if a != "--json"])
+    keep = "--no-record" not in arguments
+    name, flags = read_arguments("test", [a for a in arguments if a not in SWITCHES])
+    return _score(*recipe_of(name, flags), keep=keep, as_json=as_json)
+
+
+def read_arguments(command: str, arguments: list[str]) -> tuple[str, Layer]:
+    """Return the one thing that a measuring command names, and its flags.
+
+    Raises:
+        InvalidSetting: Not one thing, or flags of other sections.
+    """
+    flags, names = read_flags(arguments)
     if len(names) != 1:
-        raise InvalidSetting("test: needs one model folder or run (see `resnet-hub test --help`)")
+        raise InvalidSetting(
+            f"{command}: needs one model folder or run (see `resnet-hub {command} --help`)"
+        )
     for section in flags.values:
         if section not in ("data", "trainer", "seed"):
-            raise InvalidSetting(f"--{section}: test takes --data…, --trainer…, --seed and --json")
-    recipe, model = _recipe(names[0], flags)
-    return _score(recipe, model, as_json)
+            raise InvalidSetting(
+                f"--{section}: {command} takes --data…, --trainer…, --seed and --json"
+            )
+    return names[0], flags
 
 
-def _recipe(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
-    """Return what to score on, and the model folder (a run's own, where a run was named)."""
+def recipe_of(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
+    """Return what to score on, and the model folder (a run's own, where a run was named).
+
+    Raises:
+        DataMissing: No such folder, or a run without a model yet.
+        InvalidSetting: A model folder without a data set to score it on, or flags that cannot be.
+    """
     folder = expanded(name)
     if (folder / "recipe.yaml").is_file():
         if not (folder / "model").is_dir():
@@ -68,22 +100,65 @@ def _data_name(layer: Layer) -> Any:
     return data.get("name") if isinstance(data, dict) else None
 
 
-def _score(recipe: Recipe, model: str | Path, as_json: bool) -> int:
-    from resnet_hub.cli import stdout
-    from resnet_hub.cli.console import group, quiet, say
+def opened(recipe: Recipe, preprocess: "Preprocess") -> "DataModule":
+    """Return a recipe's data, opened, as weights with this preprocessing see it.
+
+    Raises:
+        ResNetHubError: The data cannot be read.
+    """
+    from resnet_hub.cli.console import quiet
     from resnet_hub.data.module import open_data
-    from resnet_hub.evaluation.scoring import score
-    from resnet_hub.nets.resnet import ResNet
 
     quiet()
-    net = ResNet.from_pretrained(model)
-    data = open_data(recipe.data, seed=recipe.seed, preprocess=net.preprocess)
+    data = open_data(recipe.data, seed=recipe.seed, preprocess=preprocess)
     data.prepare_data()
-    data.open()
+    return data.open()
+
+
+def measured(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Score":
+    """Return a net's score, with nothing but the result left for standard output.
+
+    Raises:
+        ResNetHubError: Net, data and trainer options do not go together.
+    """
+    from resnet_hub.cli import stdout
+    from resnet_hub.cli.console import group
+    from resnet_hub.evaluation.scoring import score
+
     with stdout.clear(), group():
-        result = score(net, data, trainer=recipe.trainer)
+        return score(net, data, trainer=options)
+
+
+def _score(recipe: Recipe, model: str | Path, *, keep: bool, as_json: bool) -> int:
+    from resnet_hub.cli.console import is_first, say
+    from resnet_hub.nets.resnet import ResNet
+
+    net = ResNet.from_pretrained(model)
+    result = measured(net, opened(recipe, net.preprocess), recipe.trainer)
+    if not is_first():
+        return 0
+    obstacle = _record(model, result) if keep else "--no-record"
     if as_json:
-        say(json.dumps(asdict(result), allow_nan=False))
-    else:
-        say(f"{result.data}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, n = {result.n:,}")
+        say(json.dumps({**asdict(result), "recorded": obstacle is None}, allow_nan=False))
+        return 0
+    say(f"{result.data}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, n = {result.n:,}")
+    say(f"not recorded: {obstacle}" if obstacle else f"recorded in {model}")
     return 0
+
+
+def _record(model: str | Path, score: "Score") -> str | None:
+    """Write a score into a folder of the user's own; return what kept it from that, if anything."""
+    from resnet_hub.evaluation.receipts import record
+    from resnet_hub.weights import cache
+    from resnet_hub.weights.sources import LocalFolder, parse
+
+    source = parse(model)
+    if not isinstance(source, LocalFolder) or source.path.is_relative_to(cache.root()):
+        return "the model is no folder of your own"
+    if score.receipt is None:
+        return "trainer.limit_test_batches left images out"
+    try:
+        record(source.path, score)
+    except ResNetHubError as error:  # a read-only folder, perhaps; the score stands all the same
+        return str(error)
+    return None

@@ -113,11 +113,12 @@ class ArrayDataModule(DataModule):
     def prepare(self, batch: Batch, *, train: bool) -> Batch:
         """Normalise; in training also shift and flip, keyed by sample."""
         preprocess = self._training_preprocess if train else self.preprocess
-        images = preprocess.normalise(preprocess.crop(batch.images))
+        pixels = preprocess.crop(batch.images)
+        images = preprocess.normalise(pixels)
         if train and self.augment != "none":
             flip = self.augment == "pad_crop_flip"
             images = shift_and_flip(images, batch.keys, pad=self.settings.pad, flip=flip)
-        return batch._replace(images=images)
+        return batch._replace(images=images, pixels=None if train else pixels)
 
     @cached_property
     def _training_preprocess(self) -> Preprocess:

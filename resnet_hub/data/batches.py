@@ -20,6 +20,8 @@ class Batch(NamedTuple):
         indices: int64 ``(N,)``, each sample's number in its split.
         keys: int64 ``(N,)``, each sample's key for random draws: (seed, epoch, index) hashed.
         skipped: Samples of this batch that could not be read and are left out.
+        pixels: In evaluation, after the transfer: the uint8 ``(N, C, size, size)`` that ``images``
+            are the normalised form of.
     """
 
     images: Tensor
@@ -27,6 +29,7 @@ class Batch(NamedTuple):
     indices: Tensor
     keys: Tensor
     skipped: int = 0
+    pixels: Tensor | None = None
 
 
 class Selection(NamedTuple):

@@ -2,6 +2,7 @@
 
 import warnings
 from os import PathLike
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -49,6 +50,8 @@ def read_image(
             :data:`MAX_PIXELS` pixels or is narrower than 1:100, which is seen in the header, before
             decoding; or its pixels are 32-bit, which no range is agreed for. The path is named.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise BadData(f"{path}: no picture (it is not a file)")  # a pipe would wait for ever
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -140,7 +140,8 @@ class DataModule(L.LightningDataModule, ABC):
 
     def prepare(self, batch: Batch, *, train: bool) -> Batch:
         """Turn a transferred uint8 batch into the net's input, augmented in training."""
-        return batch._replace(images=self.preprocess.normalise(batch.images))
+        images = self.preprocess.normalise(batch.images)
+        return batch._replace(images=images, pixels=None if train else batch.images)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook: :meth:`prepare` for the running phase."""
@@ -170,6 +171,11 @@ class DataModule(L.LightningDataModule, ABC):
     def described(self) -> str:
         """What scores on this data are called."""
         return type(self).__name__
+
+    @property
+    def measured(self) -> str:
+        """Data set and split that scores are measured on, as a card names them."""
+        return f"{self.described} {self.tested}"
 
     def split(self, name: Split) -> BatchedDataset:
         """Return one split.

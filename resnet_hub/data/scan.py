@@ -18,7 +18,7 @@ def listing(folder: str | Path) -> tuple[list[str], list[str]]:
     what they lead to.
 
     Raises:
-        BadData: The folder cannot be read, or an image is a link that leads nowhere.
+        BadData: The folder cannot be read, or an image is no file.
     """
     folders, images = [], []
     try:
@@ -29,8 +29,9 @@ def listing(folder: str | Path) -> tuple[list[str], list[str]]:
                 if entry.is_dir():
                     folders.append(entry.name)
                 elif entry.name.lower().endswith(EXTENSIONS):
-                    if entry.is_symlink() and not Path(entry.path).exists():
-                        raise BadData(f"{entry.path}: a link that leads nowhere")
+                    if not entry.is_file():  # reading a pipe would wait for ever
+                        kind = "a link that leads nowhere" if entry.is_symlink() else "no file"
+                        raise BadData(f"{entry.path}: {kind}; remove it")
                     images.append(entry.name)
     except OSError as error:
         raise BadData(f"{error.filename or folder}: {error.strerror}") from error

@@ -7,7 +7,7 @@ from resnet_hub.data.module import DataModule
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fit import make_trainer, measure
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.weights.card import Score
+from resnet_hub.weights.provenance import Score
 
 
 def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = None) -> Score:
@@ -19,7 +19,8 @@ def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = 
         trainer: Lightning's ``Trainer`` options: devices, strategy, precision, ...
 
     Returns:
-        Top-1, top-5 and the number of images seen, the same on every rank.
+        Top-1, top-5 and the number of images seen, the same on every rank; with a receipt, unless
+        ``limit_test_batches`` leaves images out.
 
     Raises:
         InvalidSetting: Net, data or trainer options do not go together.

@@ -211,9 +211,9 @@ class Classifier(L.LightningModule):
         if self.averaged is not None:
             self._log_scores(self.live_scores, split, prefix="live_")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of the tested split."""
-        self._count(self.finished, batch, self.scores)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count one batch of the tested split; return its logits, for callbacks."""
+        return self._count(self.finished, batch, self.scores)
 
     def on_test_epoch_end(self) -> None:
         """Log the tested split's scores, and how many images were seen."""
@@ -227,10 +227,11 @@ class Classifier(L.LightningModule):
                 "no more; lower optimizer.lr, or warm up for longer"
             )
 
-    def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> None:
-        logits = net(self._laid_out(batch.images)).float()
+    def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> Tensor:
+        logits: Tensor = net(self._laid_out(batch.images)).float()
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
         scores.update(logits, batch.labels, loss)
+        return logits
 
     def _log_scores(self, scores: Scores, split: str, prefix: str = "") -> None:
         values = scores.compute()

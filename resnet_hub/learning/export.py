@@ -1,4 +1,4 @@
-"""A run, or one of its checkpoints, as a model folder."""
+"""A run, or one of its checkpoints, as a net and as a model folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,16 +13,18 @@ from resnet_hub.learning.run import Run
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.weights.card import CARD_NAME, Card, Provenance, read_card
+from resnet_hub.weights.card import CARD_NAME, Card, read_card
+from resnet_hub.weights.hub import resolve
 from resnet_hub.weights.match import matched
+from resnet_hub.weights.provenance import Provenance
+from resnet_hub.zoo import ARCHITECTURES
 
 
 def export(source: str | Path, folder: str | Path) -> Card:
     """Write a model folder from a run or a checkpoint, whole or not at all.
 
     Args:
-        source: A run's folder (its exported model, else its best checkpoint, else its last), or a
-            checkpoint file.
+        source: As :func:`read_net` takes it.
         folder: Where to; an earlier model folder there is replaced.
 
     Raises:
@@ -31,14 +33,30 @@ def export(source: str | Path, folder: str | Path) -> Card:
         Diverged: Its net holds numbers that are not finite.
         InvalidSetting: ``folder`` holds something else.
     """
-    source = expanded(source)
-    if source.is_dir() and (source / "model" / CARD_NAME).is_file():
-        net = ResNet.from_pretrained(source / "model")
-        return net.save_pretrained(folder, provenance=read_card(source / "model").provenance)
-    path = source if source.is_file() else Run.find(source).chosen()
+    net, origin = read_net(source)
+    return net.save_pretrained(folder, provenance=origin)
+
+
+def read_net(source: str | Path) -> tuple[ResNet, Provenance]:
+    """Return the net of a run, a checkpoint or a model folder, and where it comes from.
+
+    Args:
+        source: A run's folder (its exported model, else its best checkpoint, else its last), a
+            checkpoint file, a model folder, or the name of published weights.
+
+    Raises:
+        DataMissing: No run there, nothing saved in it, or weights that cannot be fetched.
+        CorruptFile: The checkpoint, or the model folder, is damaged.
+    """
+    place = expanded(source)
+    if not place.exists() and str(source).partition(".")[0] in ARCHITECTURES:
+        place = resolve(str(source))
+    for folder in (place / "model", place):
+        if (folder / CARD_NAME).is_file():
+            return ResNet.from_pretrained(folder), read_card(folder).provenance
+    path = place if place.is_file() else Run.find(place).chosen()
     content = read_training_checkpoint(path)
-    net = trained_net(content, path)
-    return net.save_pretrained(folder, provenance=_origin(content, path))
+    return trained_net(content, path), _origin(content, path)
 
 
 def trained_net(content: dict[str, Any], path: Path) -> ResNet:

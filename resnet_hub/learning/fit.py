@@ -1,12 +1,13 @@
 """A whole run: from a recipe to a trained, tested and exported model folder."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -24,14 +25,16 @@ from resnet_hub.learning.checkpoints import (
     read_training_checkpoint,
 )
 from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.fingerprints import Witness
 from resnet_hub.learning.journal import Journal, MetricsFile
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.stopping import StopCleanly, interruptible
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
-from resnet_hub.weights.card import Card, Provenance, Score, read_card
+from resnet_hub.weights.card import Card, read_card
 from resnet_hub.weights.hub import resolve
+from resnet_hub.weights.provenance import Provenance, Receipt, Score, software
 from resnet_hub.zoo import name_of
 
 Say = Callable[[str], None]
@@ -72,8 +75,8 @@ def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Resul
         if checkpoint:
             check_resumable(checkpoint, recipe)
         data, classifier = build(recipe)
-        say(f"run {run.folder}")
         trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
+        say(f"run {run.folder}")
         with _refusals_named():
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         return _finish(recipe, run, trainer, classifier, data)
@@ -131,6 +134,11 @@ def make_trainer(options: Mapping[str, Any]) -> L.Trainer:
     Raises:
         InvalidSetting: Lightning refuses them, or would change the precision.
     """
+    if options.get("num_nodes", 1) > 1 and not {"MASTER_ADDR", "SLURM_JOB_ID"} & set(os.environ):
+        raise InvalidSetting(
+            "trainer.num_nodes: nothing says where the other nodes are; start it by torchrun or "
+            "SLURM, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each"
+        )
     try:
         trainer = L.Trainer(**options, use_distributed_sampler=False)  # the samplers know the ranks
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
@@ -143,10 +151,13 @@ def make_trainer(options: Mapping[str, Any]) -> L.Trainer:
 def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
     """Score a classifier's finished net on ``data.tested``, each image once; same on every rank.
 
+    The score has a receipt unless ``trainer.limit_test_batches`` leaves images out.
+
     Raises:
         InvalidSetting: The trainer's options leave no image.
     """
-    with _refusals_named():
+    witness = Witness()
+    with _refusals_named(), _watching(trainer, witness):
         results = trainer.test(classifier, data, verbose=False)
     values = results[0] if results else {"test/n": 0}
     n = round(values["test/n"])
@@ -154,7 +165,16 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
         raise InvalidSetting("trainer.limit_test_batches, or the data: no image to measure on")
     # Logged values are float32; of a known n the fraction is exact.
     top1, top5 = (round(values[f"test/{name}"] * n) / n for name in ("top1", "top5"))
-    return Score(data=f"{data.described} {data.tested}", top1=top1, top5=top5, n=n)
+    limit = trainer.limit_test_batches
+    whole = isinstance(limit, float) and limit == 1  # the integer is one batch
+    receipt = Receipt(
+        **witness.found,
+        preprocess=data.preprocess,
+        precision=str(trainer.precision),
+        device=trainer.strategy.root_device.type,
+        versions=software(),
+    )
+    return Score(data=data.measured, top1=top1, top5=top5, n=n, receipt=receipt if whole else None)
 
 
 def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say: Say) -> L.Trainer:
@@ -203,11 +223,22 @@ def _finish(
         epochs=finished_epochs(content),
         scores=(measure(trainer, classifier, data),),
         parent=recipe.net.weights,
+        versions=software(),
     )
     if trainer.is_global_zero:
         classifier.finished.save_pretrained(run.model, provenance=origin)
     trainer.strategy.barrier("exported")
     return Result(run, read_card(run.model), epochs)
+
+
+@contextmanager
+def _watching(trainer: L.Trainer, callback: Callback) -> Iterator[None]:
+    callbacks = cast(Any, trainer).callbacks
+    callbacks.append(callback)
+    try:
+        yield
+    finally:
+        callbacks.remove(callback)
 
 
 @contextmanager
@@ -233,12 +264,12 @@ def _instance(entry: Any, section: str, kind: type) -> Any:
             f"{section}: {entry!r} needs a class_path such as lightning.pytorch.callbacks.Timer"
         )
     try:
-        made = getattr(import_module(module), name)(**entry.get("init_args", {}))
+        found = getattr(import_module(module), name)
+        if not (isinstance(found, type) and issubclass(found, kind)):
+            raise TypeError(f"it is no Lightning {kind.__name__}")  # and is not called
+        return found(**entry.get("init_args", {}))
     except Exception as error:  # anyone's code
         raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
-    if not isinstance(made, kind):
-        raise InvalidSetting(f"{section}: {path} is no Lightning {kind.__name__}")
-    return made
 
 
 def _commit() -> str | None:

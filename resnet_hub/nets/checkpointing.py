@@ -10,10 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def run_in_segments(
+def run_blocks(
     blocks: Sequence[nn.Module], x: Tensor, keep: Sequence[Tensor | None], segment: int
 ) -> Tensor:
-    """Run units one after the other, keeping only what enters each segment.
+    """Run units one after the other; where there are segments, only what enters each is kept.
 
     Recomputing leaves BatchNorm's running statistics alone: they move once a step, not twice.
 
@@ -21,11 +21,13 @@ def run_in_segments(
         blocks: The units, called as ``block(x, keep)``.
         x: Input of the first.
         keep: Stochastic depth's factor of each unit, or ``None``.
-        segment: Units a segment, at least 1.
+        segment: Units a segment; 0 keeps every activation.
 
     Returns:
         Output of the last unit.
     """
+    if not segment or not torch.is_grad_enabled():
+        return _run(blocks, keep, x)
     for start in range(0, len(blocks), segment):
         part, factors = blocks[start : start + segment], keep[start : start + segment]
         run = partial(_run, part, factors)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from resnet_hub.counting import multiply_adds, natural_size, parameters
 from resnet_hub.errors import WeightsMismatch
+from resnet_hub.weights.catalog import weights_of
+from resnet_hub.weights.sources import Published, Source, parse
 from resnet_hub.zoo import ARCHITECTURES, name_of
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def _entry_point(name: str) -> EntryPoint:
 
         if weights is None:
             return ResNet(name, classes=classes, in_channels=in_channels)
-        source = name if weights == "default" else weights
+        source = _source(name, weights)
         net = ResNet.from_pretrained(source, classes=classes, in_channels=in_channels)
         if (found := name_of(net.architecture)) != name:
             raise WeightsMismatch(f"{source}: holds {found or 'another net'}, not {name}")
@@ -39,6 +41,7 @@ def _entry_point(name: str) -> EntryPoint:
 
     row = ARCHITECTURES[name]
     net = row.architecture
+    tags = ", ".join(f"``{full.partition('.')[2]}``" for full in weights_of(name)) or "it has none"
     published = f" Published error: {row.error}% ({row.measure})." if row.error else ""
     entry.__name__ = entry.__qualname__ = name
     entry.__doc__ = f"""{name}, from {row.source}.
@@ -47,8 +50,9 @@ def _entry_point(name: str) -> EntryPoint:
     {natural_size(net)} pixels; {net.classes} classes.{published}
 
     Args:
-        weights: ``"default"`` for the published default weights, a model folder's path, or ``None``
-            for a fresh net.
+        weights: ``"default"`` for the published default weights; a tag ({tags}); a model folder's
+            path; a Hub repository (``org/repo``); a URL with its digest; or ``None`` for a fresh
+            net.
         classes: Outputs; another number than the weights' gives a fresh head.
         in_channels: Image channels; another number than the weights' adapts the first convolution.
 
@@ -56,3 +60,12 @@ def _entry_point(name: str) -> EntryPoint:
         The net; with weights in evaluation mode, with ``.preprocess`` and ``.labels``.
     """
     return entry
+
+
+def _source(name: str, weights: str) -> Source:
+    if weights == "default":
+        return Published(name)
+    source = parse(weights)
+    if isinstance(source, Published) and source.name.partition(".")[0] != name:
+        return Published(f"{name}.{weights}")
+    return source

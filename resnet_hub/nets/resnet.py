@@ -1,6 +1,5 @@
 """The one net class: every row of the architecture table is an instance of it."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,23 +12,19 @@ from torch.nn import functional as F
 from resnet_hub import __version__
 from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.nets.backbone import Backbone
 from resnet_hub.nets.blocks import Block, build_block, convolution
-from resnet_hub.nets.checkpointing import run_in_segments
+from resnet_hub.nets.checkpointing import run_blocks
 from resnet_hub.nets.stochastic_depth import branch_factors
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.weights.card import Card, Provenance
-from resnet_hub.weights.hub import read_model, write_model
-from resnet_hub.weights.match import (
-    HEAD,
-    STEM,
-    adapted_stem,
-    differing_names,
-    differs_along,
-    matched,
-)
+from resnet_hub.weights.adapt import adapt_head, adapt_stem
+from resnet_hub.weights.card import Card
+from resnet_hub.weights.folder import write_model
+from resnet_hub.weights.hub import read_model
+from resnet_hub.weights.match import differing_names, matched
+from resnet_hub.weights.provenance import Provenance
+from resnet_hub.weights.sources import Source
 from resnet_hub.zoo import find_row
-
-logger = logging.getLogger("resnet_hub")
 
 
 class ResNet(nn.Module):
@@ -155,7 +150,7 @@ class ResNet(nn.Module):
         keep = self._keep(x, sample_keys)
         x = self.maxpool(self._stem(x))
         for stage, factors in zip(self.stages, keep, strict=True):
-            x = self._through(stage, x, factors)
+            x = run_blocks(list(stage), x, factors, self.checkpoint_blocks)
         logits: Tensor = self.fc(torch.flatten(self.avgpool(self._finish(x)), 1))
         return logits
 
@@ -177,10 +172,25 @@ class ResNet(nn.Module):
         maps = {"C1": self._stem(x)}
         x = self.maxpool(maps["C1"])
         for number, (stage, factors) in enumerate(zip(self.stages, keep, strict=True), 2):
-            x = self._through(stage, x, factors)
+            x = run_blocks(list(stage), x, factors, self.checkpoint_blocks)
             maps[f"C{number}"] = x
         maps[f"C{len(self.stages) + 1}"] = self._finish(x)
         return maps
+
+    def backbone(
+        self,
+        *,
+        trainable_layers: int = 3,
+        freeze_norms: bool = True,
+        replace_stride_with_dilation: Sequence[bool] | None = None,
+    ) -> Backbone:
+        """Return a copy for detectors and segmenters; :class:`Backbone` explains the options."""
+        return Backbone(
+            self,
+            trainable_layers=trainable_layers,
+            freeze_norms=freeze_norms,
+            replace_stride_with_dilation=replace_stride_with_dilation,
+        )
 
     def save_pretrained(self, folder: str | Path, *, provenance: Provenance | None = None) -> Card:
         """Write a model folder that :meth:`from_pretrained` reads, whole or not at all.
@@ -216,26 +226,31 @@ class ResNet(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        source: str | Path,
+        source: str | Path | Source,
         *,
         classes: int | Sequence[str] | None = None,
         in_channels: int | None = None,
+        local_files_only: bool = False,
     ) -> "ResNet":
         """Return a net with verified weights, in evaluation mode, on the CPU.
 
         Args:
-            source: A model folder.
+            source: A published name (``resnet50``, ``resnet50.tv_v2``), a model folder, a Hub
+                repository (``org/repo``, ``hf:org/repo@revision``) or a URL with its digest
+                (``https://…/model.safetensors#sha256=…``). What is cached needs no request.
             classes: Outputs, or their names; another number than the file's, or other names, gives
                 a fresh head, and says so.
             in_channels: Image channels; another number than the file's adapts the first
                 convolution (1 by the sum, more by repeating), and says so.
+            local_files_only: Make no request.
 
         Raises:
-            CorruptFile: A file of the folder is missing or damaged.
-            DataMissing: No such folder, or no published weights.
+            CorruptFile: A file is missing or damaged, or not what was asked for.
+            DataMissing: Not there and not to be fetched, or no published weights.
+            UnknownName: No weights are called so.
             WeightsMismatch: The tensors do not fit the card's architecture.
         """
-        card, tensors, path = read_model(source)
+        card, tensors, path = read_model(source, local_files_only=local_files_only)
         names = tuple(classes) if isinstance(classes, Sequence) else None
         count = len(classes) if isinstance(classes, Sequence) else classes
         with torch.device("meta"):
@@ -243,21 +258,10 @@ class ResNet(nn.Module):
         net.preprocess = card.preprocess.with_channels(net.architecture.in_channels)
         net.labels = names or card.labels
         expected = net.state_dict()
-        if in_channels is not None and differs_along(1, tensors.get(STEM), expected[STEM]):
-            logger.warning(
-                "%s: first convolution adapted from %d to %d image channels",
-                path,
-                tensors[STEM].shape[1],
-                in_channels,
-            )
-            tensors[STEM] = adapted_stem(tensors[STEM], in_channels)
-        resized = count is not None and differs_along(0, tensors.get(HEAD[0]), expected[HEAD[0]])
-        if resized or (names and card.labels and names != card.labels):
-            held = f"{len(tensors[HEAD[0]])}" if resized else "others"
-            outputs = net.architecture.classes
-            logger.warning("%s: fresh head for %d classes (the file has %s)", path, outputs, held)
-            head = nn.Linear(net.architecture.features, outputs)
-            tensors.update(zip(HEAD, (head.weight.data, head.bias.data), strict=True))
+        if in_channels is not None:
+            adapt_stem(tensors, expected, str(path))
+        renamed = bool(names and card.labels and names != card.labels)
+        if count is not None and adapt_head(tensors, expected, str(path), renamed=renamed):
             net.labels = names
         net.load_state_dict(matched(tensors, expected, str(path)), assign=True)
         return net.eval()
@@ -268,13 +272,6 @@ class ResNet(nn.Module):
 
     def _finish(self, x: Tensor) -> Tensor:
         return x if self.norm is None else F.relu(self.norm(x), inplace=True)
-
-    def _through(self, stage: nn.Sequential, x: Tensor, keep: Sequence[Tensor | None]) -> Tensor:
-        if self.checkpoint_blocks and torch.is_grad_enabled():
-            return run_in_segments(list(stage), x, keep, self.checkpoint_blocks)
-        for block, factor in zip(stage, keep, strict=True):
-            x = block(x, factor)
-        return x
 
     def _keep(self, x: Tensor, keys: Tensor | None) -> Sequence[Sequence[Tensor | None]]:
         """Return each unit's factor of its branch, by stage; ``None`` leaves it as it is."""

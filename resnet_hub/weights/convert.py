@@ -12,11 +12,12 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from resnet_hub.errors import CorruptFile, WeightsMismatch
+from resnet_hub.errors import CorruptFile, InvalidSetting, WeightsMismatch
 from resnet_hub.labels import CIFAR10_LABELS
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnet_hub.weights.match import HEAD, oddity
-from resnet_hub.weights.store import read_tensors
+from resnet_hub.weights.peers import Peer, from_resnetv2
+from resnet_hub.weights.store import read_tensors, write_file, write_tensors
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,16 @@ class Converted:
         form: What it was recognised as.
         preprocess: What its nets were trained with; ``None`` where the form does not tell.
         labels: Class names, where the form tells.
+        original: Under the names they came with, less a wrapper's prefix.
+        peers: Libraries whose nets take the original.
     """
 
     tensors: dict[str, Tensor]
+    original: dict[str, Tensor]
     form: str
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] | None = None
+    peers: tuple[Peer, ...] = ()
 
     @property
     def classes(self) -> int | None:
@@ -41,55 +46,69 @@ class Converted:
         return _classes(self.tensors)
 
 
-# timm's resnetv2 names, as regular expressions, and ours.
-_RESNETV2 = (
-    (r"^stem\.conv\.", "conv1."),
-    (r"^stages\.(\d{1,4})\.blocks\.(\d+)\.norm(\d)\.", r"layer{stage}.\2.bn\3."),
-    (r"^stages\.(\d{1,4})\.blocks\.(\d+)\.downsample\.conv\.", r"layer{stage}.\2.downsample.0."),
-    (r"^stages\.(\d{1,4})\.blocks\.(\d+)\.", r"layer{stage}.\2."),
-    (r"^head\.fc\.", "fc."),
-)
-
 _ZIP = b"PK\x03\x04"
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, *, where: str | None = None) -> dict[str, Tensor]:
     """Read the tensors of a ``.pth``/``.th``/``.ckpt`` or safetensors file; never run its code.
 
     A state dict may lie at the top or under ``state_dict`` or ``model``.
+
+    Args:
+        path: The file.
+        where: What messages call it; its path by default.
 
     Raises:
         CorruptFile: No such file, not a checkpoint, one of this package's own training, or one that
             holds more than plain tensors and plain values.
     """
+    where = where or str(path)
     if not path.is_file():
-        raise CorruptFile(f"{path}: no such file")
+        raise CorruptFile(f"{where}: no such file")
     if path.suffix.lower() == ".safetensors":
         return read_tensors(path)
     if fault := _fault_of_archive(path):
-        raise CorruptFile(f"{path}: {fault}")
+        raise CorruptFile(f"{where}: {fault}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of odd pickles; we refuse or read them
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CorruptFile(
-            f"{path}: refused, it is damaged or holds more than tensors and plain values, "
+            f"{where}: refused, it is damaged or holds more than tensors and plain values, "
             "and code in a checkpoint is never run"
         ) from error
     except Exception as error:  # damaged bytes raise anything, and torch's words may advise to run
         raise CorruptFile(
-            f"{path}: not a checkpoint that torch can read; it is cut, damaged or of another format"
+            f"{where}: not a checkpoint that torch can read; "
+            "it is cut, damaged or of another format"
         ) from error
     tensors = _state_of(content)
     if not tensors:
-        raise CorruptFile(f"{path}: holds no state dict (looked at the top, state_dict and model)")
+        raise CorruptFile(f"{where}: holds no state dict (looked at the top, state_dict and model)")
     if "net" in content and any(name.startswith("net.") for name in tensors):
-        raise CorruptFile(f"{path}: of this package's training; use `resnet-hub export` for it")
+        raise CorruptFile(f"{where}: of this package's training; use `resnet-hub export` for it")
     for name, tensor in tensors.items():
         if odd := oddity(tensor):
-            raise CorruptFile(f"{path}: {name} is no plain tensor ({odd})")
+            raise CorruptFile(f"{where}: {name} is no plain tensor ({odd})")
     return tensors
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a state dict as a safetensors or a torch file, by its ending, whole or not at all.
+
+    Raises:
+        InvalidSetting: Another ending than ``.safetensors`` and ``.pth``.
+        ResNetHubError: The disk refused; the file that was there is intact.
+    """
+    if path.suffix == ".safetensors":
+        write_tensors(path, tensors)
+    elif path.suffix == ".pth":
+        # Clones: of a tensor that is part of a larger memory, torch would write the whole of it.
+        own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        write_file(path, lambda file: torch.save(own, file))
+    else:
+        raise InvalidSetting(f"{path}: a checkpoint's name ends in .safetensors or .pth")
 
 
 def convert(tensors: Mapping[str, Tensor], *, where: str = "the checkpoint") -> Converted:
@@ -106,22 +125,24 @@ def convert(tensors: Mapping[str, Tensor], *, where: str = "the checkpoint") -> 
     Raises:
         WeightsMismatch: Two of them would have one name.
     """
-    plain = _renamed(tensors, lambda name: name.removeprefix("module."), where)
-    if "linear.weight" in plain:
-        plain = _renamed(plain, lambda name: re.sub(r"^linear\.", "fc.", name), where)
+    original = _renamed(tensors, lambda name: name.removeprefix("module."), where)
+    if "linear.weight" in original:
+        plain = _renamed(original, lambda name: re.sub(r"^linear\.", "fc.", name), where)
         return Converted(
             plain,
+            original,
             "akamaster/pytorch_resnet_cifar10",
             Preprocess(size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
             CIFAR10_LABELS if _classes(plain) == len(CIFAR10_LABELS) else None,
         )
-    if "stem.conv.weight" in plain:
-        plain = _renamed(plain, _from_resnetv2, where)
+    if "stem.conv.weight" in original:
+        plain = _renamed(original, from_resnetv2, where)
         head = plain.get(HEAD[0])
-        if head is not None and head.shape[2:] == (1, 1):  # its classifier is a 1×1 convolution
-            plain[HEAD[0]] = head[:, :, 0, 0]
-        return Converted(plain, "timm resnetv2")
-    return Converted(plain, "torchvision's names")
+        if head is None or head.shape[2:] != (1, 1):
+            return Converted(plain, original, "timm resnetv2")
+        plain[HEAD[0]] = head[:, :, 0, 0]  # its classifier is a 1×1 convolution
+        return Converted(plain, original, "timm resnetv2", peers=("timm",))
+    return Converted(original, original, "torchvision's names", peers=("torchvision", "timm"))
 
 
 def _classes(tensors: Mapping[str, Tensor]) -> int | None:
@@ -138,14 +159,6 @@ def _renamed(
             raise WeightsMismatch(f"{where}: holds {new} twice, once as {old}; leave one out")
         renamed[new] = tensor
     return renamed
-
-
-def _from_resnetv2(name: str) -> str:
-    for pattern, replacement in _RESNETV2:
-        if found := re.match(pattern, name):
-            stage = int(found[1]) + 1 if "{stage}" in replacement else 0
-            return re.sub(pattern, replacement.replace("{stage}", str(stage)), name)
-    return name
 
 
 def _fault_of_archive(path: Path) -> str | None:

@@ -1,113 +1,108 @@
-"""From a name to a model folder, and model folders read and written whole."""
+"""From a source to a model folder: on this machine already, or fetched first."""
 
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 from torch import Tensor
 
-from resnet_hub.errors import DataMissing, Diverged, UnknownName, did_you_mean
-from resnet_hub.paths import expanded
+from resnet_hub.errors import CorruptFile, DataMissing
+from resnet_hub.weights import cache
 from resnet_hub.weights.card import (
     CARD_NAME,
+    MOST_BYTES,
     README_NAME,
     WEIGHTS_NAME,
     Card,
     read_card,
-    write_readme,
 )
-from resnet_hub.weights.match import listed
-from resnet_hub.weights.store import (
-    read_tensors,
-    sha256_of,
-    write_folder,
-    write_tensors,
-    write_text,
-)
-from resnet_hub.zoo import ARCHITECTURES
+from resnet_hub.weights.folder import read_folder
+from resnet_hub.weights.huggingface import fetch_repo
+from resnet_hub.weights.sources import HubRepo, LocalFolder, Published, Source, Url, parse
+from resnet_hub.weights.store import write_text
+from resnet_hub.weights.transfer import download, is_offline, shown
 
 
-def resolve(source: str | Path) -> Path:
-    """Return the model folder that a source names.
+def resolve(source: str | Path | Source, *, local_files_only: bool = False) -> Path:
+    """Return the model folder that a source names, fetched first if it is not on this machine.
 
     Args:
-        source: A local folder: a path that starts with ``.``, ``/`` or ``~``, or that exists.
+        source: See :func:`~resnet_hub.weights.sources.parse`.
+        local_files_only: Make no request.
 
     Raises:
-        DataMissing: A path without a folder, or a net without published weights.
-        UnknownName: Neither a folder nor a net's name.
-        InvalidSetting: A path that begins with ``~`` and a user who has no home.
+        DataMissing: No such folder, repository or file; or not cached, and the server cannot be
+            reached or requests are forbidden; or a net without published weights.
+        CorruptFile: What a server gave is not what was asked for.
+        UnknownName: No weights are called so.
+        InvalidSetting: A source that cannot be one.
     """
-    with suppress(OSError):  # too long for a path
-        if (path := expanded(source)).is_dir():
-            return path
-    if isinstance(source, Path) or source.startswith((".", "/", "~")):
+    source = parse(source)
+    offline = local_files_only or is_offline()
+    if isinstance(source, LocalFolder):
+        with suppress(OSError, ValueError):  # too long for a path, or with a NUL in it
+            if source.path.is_dir():
+                return source.path
         raise DataMissing(f"{str(source)!r}: no such folder; a model folder holds {CARD_NAME}")
-    if source in ARCHITECTURES:
-        raise DataMissing(
-            f"{source}: no published weights are known to this version; "
-            "give a model folder, or weights=None for a fresh net"
-        )
-    raise UnknownName(
-        f"{source!r}: neither a folder here nor a net's name{did_you_mean(source, ARCHITECTURES)}"
-    )
+    if isinstance(source, Published):
+        return _published(source, offline)
+    if isinstance(source, HubRepo):
+        return fetch_repo(source, local_files_only=offline)
+    return _fetch_url(source, offline)
 
 
-def read_model(source: str | Path) -> tuple[Card, dict[str, Tensor], Path]:
-    """Read a model folder, its weights checked against the digest in its card.
+def read_model(
+    source: str | Path | Source, *, local_files_only: bool = False
+) -> tuple[Card, dict[str, Tensor], Path]:
+    """Read a model, its weights checked against the digest in its card.
+
+    What the cache holds damaged is fetched again.
+
+    Args:
+        source: See :func:`~resnet_hub.weights.sources.parse`.
+        local_files_only: Make no request.
 
     Returns:
         The card, the tensors (memory-mapped, copy-on-write), and the weights' path.
 
     Raises:
-        CorruptFile: The folder is no model folder, or a file of it is damaged.
+        CorruptFile: A folder is no model folder, or a file of it is damaged.
+        ResNetHubError: See :func:`resolve`.
     """
-    folder = resolve(source)
-    card = read_card(folder)
-    path = folder / WEIGHTS_NAME
-    return card, read_tensors(path, sha256=card.provenance.sha256), path
+    folder = resolve(source, local_files_only=local_files_only)
+    try:
+        return read_folder(folder)
+    except CorruptFile:
+        if local_files_only or is_offline() or not folder.is_relative_to(cache.root()):
+            raise
+        cache.discard(folder)
+    return read_folder(resolve(source))
 
 
-def write_model(folder: str | Path, card: Card, tensors: dict[str, Tensor]) -> Card:
-    """Write a model folder whole or not at all: weights, card, README.
+def _published(source: Published, offline: bool) -> Path:
+    from resnet_hub.weights.catalog import find_weights, packaged
+    from resnet_hub.weights.upstream import fetch as fetch_upstream
 
-    Args:
-        folder: Where; an earlier model folder there is replaced.
-        card: What it holds; the weights' digest is filled in.
-        tensors: The net's state dict.
-
-    Returns:
-        The card as written.
-
-    Raises:
-        InvalidSetting: ``folder`` holds something that is no model folder, or the card is too long.
-        Diverged: A tensor holds numbers that are not finite.
-        ResNetHubError: The disk refused.
-    """
-    folder, written = expanded(folder), card
-    _check_finite(folder, card, tensors)
-
-    def fill(temporary: Path) -> None:
-        nonlocal written
-        write_tensors(temporary / WEIGHTS_NAME, tensors)
-        digest = sha256_of(temporary / WEIGHTS_NAME)
-        written = replace(card, provenance=replace(card.provenance, sha256=digest))
-        write_text(temporary / CARD_NAME, written.to_json())
-        write_text(temporary / README_NAME, write_readme(written, str(folder)))
-
-    write_folder(folder, fill, names=(WEIGHTS_NAME, CARD_NAME, README_NAME))
-    return written
+    if shipped := packaged(source.name):
+        return shipped
+    entry = find_weights(source.name)
+    folder = cache.published(entry.name)
+    if offline and not cache.holds(folder):
+        raise DataMissing(f"{entry.name}: not cached, and requests are forbidden; fetch it online")
+    return cache.filled(folder, lambda place: fetch_upstream(entry, place))
 
 
-def _check_finite(folder: Path, card: Card, tensors: dict[str, Tensor]) -> None:
-    names = [
-        name
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not tensor.float().isfinite().all()
-    ]
-    if names:
-        source = f"; they are of {card.provenance.source}" if card.provenance.source else ""
-        raise Diverged(
-            f"{folder}: not written, numbers of {listed(names)} are not finite "
-            f"(has the training diverged?){source}"
-        )
+def _fetch_url(source: Url, offline: bool) -> Path:
+    folder = cache.root() / "urls" / source.sha256
+    if offline and not cache.holds(folder):
+        raise DataMissing(f"{source}: not cached, and requests are forbidden; fetch it once online")
+
+    def fill(place: Path) -> None:
+        beside = urljoin(source.url, CARD_NAME)
+        download(beside, place / CARD_NAME, most=MOST_BYTES)
+        if read_card(place).provenance.sha256 != source.sha256:
+            raise CorruptFile(f"{shown(beside)}: is the card of other weights than #sha256= names")
+        download(source.url, place / WEIGHTS_NAME, sha256=source.sha256)
+        write_text(place / README_NAME, f"From {shown(source.url)}.\n")
+
+    return cache.filled(folder, fill)

@@ -97,27 +97,6 @@ def differs_along(axis: int, tensor: Tensor | None, expected: Tensor) -> bool:
     return [i for i in range(tensor.dim()) if tensor.shape[i] != expected.shape[i]] == [axis]
 
 
-def adapted_stem(weight: Tensor, channels: int) -> Tensor:
-    """Return the first convolution's weight for another number of image channels.
-
-    One channel is the sum over the old ones. More repeat them, scaled; what repeating unevenly
-    leaves over is shared out, so that equal channels always give the response they gave before.
-
-    Args:
-        weight: ``(out, in, k, k)``.
-        channels: Wanted ``in``.
-
-    Returns:
-        float32 ``(out, channels, k, k)``.
-    """
-    weight = weight.float()  # half precision would lose in the sum
-    total, old = weight.sum(1, keepdim=True), weight.shape[1]
-    if channels == 1:
-        return total
-    repeated = weight[:, torch.arange(channels) % old] * (old / channels)
-    return repeated + (total - repeated.sum(1, keepdim=True)) / channels
-
-
 def listed(names: Sequence[str]) -> str:
     """Return the first of many names, and how many more there are."""
     more = len(names) - _SHOWN

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from reference_nets import residual_logits
 
 from resnet_hub.data.cifar import Cifar10
 from resnet_hub.data.settings import DataSettings
@@ -58,6 +59,28 @@ def test_a_published_checkpoint_scores_what_its_publishers_net_scores(
         inputs = net.preprocess.normalise(net.preprocess.crop(lossless.images))
         answers = torch.cat([net(part).argmax(1) for part in inputs.split(113)])
     assert int((answers == lossless.labels).sum()) == right
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "units"),
+    [
+        ("resnet20-12fca82f.th", "cifar_resnet20", 3),
+        ("resnet44-014dd654.th", "cifar_resnet44", 7),
+    ],
+)
+def test_a_published_checkpoint_gives_the_logits_of_the_papers_equations(
+    real_data, lossless, tmp_path, file, name, units
+):
+    path = real_data / "published-weights" / file
+    net = converted_net(path, name, tmp_path / "model")
+    inputs = net.preprocess.normalise(lossless.images[:50])
+    state = {n: t.double() for n, t in net.state_dict().items()}
+    form = {"depths": (units,) * 3, "stem": "cifar", "shortcut": "A", "zeros": "split"}
+    expected = residual_logits(state, inputs.double(), **form)
+    with torch.inference_mode():
+        largest = float((net(inputs) - expected).abs().max())
+    assert largest < 1e-4
+    assert expected.std() > 1
 
 
 def test_the_labels_of_a_converted_net_are_the_data_sets(real_data, tmp_path):

@@ -70,8 +70,8 @@ def test_every_command_explains_itself(capsys, name: str):
         (["list", "--js"], "unrecognized arguments: --js"),
         (["info"], "the following arguments are required: source (see `resnet-hub info --help`)"),
         (["predict", "folder"], "the following arguments are required: IMAGE"),
-        (["export", "run"], "the following arguments are required: folder"),
-        (["convert", "a", "b"], "the following arguments are required: --net"),
+        (["export", "run"], "the following arguments are required: out"),
+        (["convert", "a", "b"], "one of the arguments --net --to is required"),
     ],
 )
 def test_what_no_command_takes_is_refused_in_one_line(capsys, arguments: list, message: str):

@@ -1,9 +1,7 @@
-"""``predict``, ``export`` and ``convert``."""
+"""``predict``, and what all commands that read or make model folders share."""
 
 import json
 import os
-import pickle
-import resource
 import shutil
 from pathlib import Path
 
@@ -11,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reference_nets import akamaster
 from safetensors.torch import load_file
-from small_runs import checkpoint, command, fit, refusal
+from small_runs import command, fit, refusal
 
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.weights.card import read_card
 from resnet_hub.weights.store import sha256_of, write_tensors
-
-SMALL = "cifar_resnet20"
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +34,6 @@ def digit(tmp_path: Path) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(pixels).save(path)
     return path
-
-
-class Bomb:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
-
-
-def akamaster(net: ResNet) -> dict[str, torch.Tensor]:
-    """A net's tensors as akamaster's checkpoints name them."""
-    state = net.state_dict()
-    return {
-        f"module.{name.replace('fc.', 'linear.')}": tensor
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
 
 
 def test_predict_names_the_five_likeliest_classes_of_each_picture(
@@ -105,7 +83,7 @@ def test_predict_refuses_what_is_no_picture(run: Path, tmp_path: Path, capsys):
 def test_predict_refuses_what_is_no_model(run: Path, digit: Path, tmp_path: Path, capsys):
     assert "no such folder" in refusal(capsys, "predict", "./nowhere", digit)
     assert "did you mean 'resnet50'" in refusal(capsys, "predict", "resnet51", digit)
-    assert "no published weights" in refusal(capsys, "predict", "resnet50", digit)
+    assert "no published weights" in refusal(capsys, "predict", "plain34", digit)
     assert "it holds no config.json" in refusal(capsys, "predict", run, digit)
 
 
@@ -208,172 +186,3 @@ def test_a_missing_weights_file_is_named(model: Path, digit: Path, capsys):
     (model / "model.safetensors").unlink()
     message = refusal(capsys, "predict", model, digit)
     assert message == f"{model / 'model.safetensors'}: the weights file is missing"
-
-
-def test_export_writes_the_model_of_a_run_or_a_checkpoint(run: Path, tmp_path: Path, capsys):
-    assert command("export", run, tmp_path / "one") == 0
-    assert "cifar_resnet20, run " in capsys.readouterr().out
-    last = run / "checkpoints" / "last.ckpt"
-    assert command("export", last, tmp_path / "two") == 0
-    assert f"checkpoint {last}" in capsys.readouterr().out
-    for name in ("one", "two"):
-        assert ResNet.from_pretrained(tmp_path / name).labels == tuple("0123456789")
-
-
-def test_export_refuses_in_one_line_and_writes_nothing(run: Path, tmp_path: Path, capsys):
-    mark, bomb, other = tmp_path / "mark", tmp_path / "bomb.ckpt", tmp_path / "other.ckpt"
-    torch.save({"state_dict": {}, "x": Bomb(mark)}, bomb)
-    torch.save({"state_dict": checkpoint(run)["state_dict"]}, other)
-    for source, message in (
-        (tmp_path / "nothing", "no run"),
-        (tmp_path, "no run"),
-        (bomb, "not a checkpoint of a run"),
-        (other, "does not say what net it holds; try `resnet-hub convert`"),
-        (run / "metrics.csv", "not a checkpoint of a run"),
-    ):
-        found = refusal(capsys, "export", source, tmp_path / "out")
-        assert found.startswith(f"{source}: ")
-        assert message in found
-    assert not mark.exists()
-    assert not (tmp_path / "out").exists()
-
-
-def test_convert_gives_a_published_cifar_checkpoint_its_names_labels_and_preprocessing(
-    tmp_path: Path, capsys
-):
-    torch.manual_seed(0)
-    net = ResNet("cifar_resnet20").eval()
-    torch.save({"state_dict": akamaster(net), "best_prec1": 91.7}, tmp_path / "resnet20.th")
-    arguments = ("--net", "cifar_resnet20", "--licence", "BSD-2-Clause")
-    assert command("convert", tmp_path / "resnet20.th", tmp_path / "out", *arguments) == 0
-    assert "akamaster/pytorch_resnet_cifar10" in capsys.readouterr().out
-    found, card = ResNet.from_pretrained(tmp_path / "out"), read_card(tmp_path / "out")
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(found(images), net(images))
-    assert found.labels[:2] == ("airplane", "automobile")
-    assert found.preprocess.mean == (0.485, 0.456, 0.406)
-    assert found.preprocess.std == (0.229, 0.224, 0.225)
-    assert card.provenance.licence == "BSD-2-Clause"
-    assert "resnet20.th (akamaster" in card.provenance.source
-    assert "SHA-256" in card.provenance.source
-
-
-def test_convert_takes_torchvisions_names_and_the_files_number_of_classes(tmp_path: Path):
-    net = ResNet("cifar_resnet20", classes=7)
-    torch.save(net.state_dict(), tmp_path / "own.pth")
-    arguments = (tmp_path / "own.pth", tmp_path / "out", "--net=cifar_resnet20")
-    assert command("convert", *arguments) == 0
-    assert ResNet.from_pretrained(tmp_path / "out").architecture.classes == 7
-
-
-@pytest.mark.parametrize("name", ["bomb.pth", "bomb.ckpt", "bomb.th", "plain.pkl"])
-def test_convert_never_runs_a_checkpoints_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
-):
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    mark, path = tmp_path / "mark", tmp_path / name
-    content = {**akamaster(ResNet("cifar_resnet20")), "x": Bomb(mark)}
-    if name == "plain.pkl":
-        path.write_bytes(pickle.dumps({"x": Bomb(mark)}))
-    else:
-        torch.save(content, path)
-    message = refusal(capsys, "convert", path, tmp_path / "out", "--net=cifar_resnet20")
-    assert message.startswith(f"{path}: ")
-    assert not mark.exists()
-    assert not (tmp_path / "out").exists()
-
-
-def test_convert_refuses_in_one_line_and_writes_nothing(tmp_path: Path, capsys):
-    three, cut = tmp_path / "three.th", tmp_path / "cut.th"
-    torch.save(akamaster(ResNet("cifar_resnet20", classes=3)), three)
-    cut.write_bytes(three.read_bytes()[:-5000])
-    torch.save({"epoch": 3}, tmp_path / "empty.th")
-    (tmp_path / "page.th").write_text("<html>not found</html>")
-    for name, net, message in (
-        ("three.th", "cifar_resnet21", "no net is called 'cifar_resnet21'; did you mean"),
-        ("three.th", "cifar_resnet32", "three.th: does not fit the net (missing: layer1.3."),
-        ("cut.th", "cifar_resnet20", "cut.th: "),
-        ("empty.th", "cifar_resnet20", "empty.th: holds no state dict"),
-        ("page.th", "cifar_resnet20", "page.th: "),
-        ("nothing.th", "cifar_resnet20", "nothing.th: no such file"),
-        ("", "cifar_resnet20", "no such file"),
-    ):
-        found = refusal(capsys, "convert", tmp_path / name, tmp_path / "out", "--net", net)
-        assert message in found
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["linear.weight", "fc.weight", "head.fc.weight"])
-def test_a_head_that_is_one_number_is_refused_by_its_shape(tmp_path: Path, capsys, name: str):
-    net = ResNet("cifar_resnet20")
-    state = {n: t for n, t in net.state_dict().items() if n != "fc.weight"}
-    torch.save({**state, name: torch.tensor(1.0)}, tmp_path / "a.th")
-    message = refusal(capsys, "convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}")
-    assert message.startswith(f"{tmp_path}/a.th: ")
-    assert "fc.weight" in message
-
-
-@pytest.mark.parametrize(
-    ("head", "words"),
-    [
-        (torch.zeros(1, 64).expand(10**7, 64), "fc.weight is no plain tensor (640,000,000 numbers"),
-        (torch.zeros(1, 64).expand(10**6, 64), "fc.weight is no plain tensor (64,000,000 numbers"),
-        (torch.zeros(1_000_001, 0), "holds no cifar_resnet20 (classes: 1000001 is not a whole"),
-        (torch.zeros(0, 64), "holds no cifar_resnet20 (classes: 0 is not a whole"),
-        (torch.zeros(1_000_000, 0), "fc.weight (1000000, 0) for (1000000, 64)"),
-    ],
-)
-def test_a_head_of_absurdly_many_classes_is_refused_before_it_takes_memory(
-    tmp_path: Path, capsys, head: torch.Tensor, words: str
-):
-    state = {**ResNet("cifar_resnet20").state_dict(), "fc.weight": head}
-    torch.save(state, tmp_path / "a.th")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    message = refusal(capsys, "convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
-    assert message.startswith(f"{tmp_path}/a.th: ")
-    assert words in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_convert_refuses_what_diverged_and_names_the_file(tmp_path: Path, capsys):
-    state = ResNet("cifar_resnet20").state_dict()
-    state["layer1.0.bn1.weight"][0] = float("nan")
-    torch.save(state, tmp_path / "a.th")
-    message = refusal(capsys, "convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}")
-    assert "numbers of layer1.0.bn1.weight are not finite" in message
-    assert "a.th" in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_convert_of_our_own_checkpoint_leads_to_export(run: Path, tmp_path: Path, capsys):
-    last = run / "checkpoints/last.ckpt"
-    message = refusal(capsys, "convert", last, tmp_path / "out", f"--net={SMALL}")
-    assert message.startswith(f"{last}: ")
-    assert "`resnet-hub export`" in message
-
-
-def test_convert_takes_tied_weights(tmp_path: Path):
-    state = ResNet("cifar_resnet20").state_dict()
-    state["bn1.bias"] = state["bn1.running_mean"]
-    torch.save(state, tmp_path / "a.th")
-    assert command("convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}") == 0
-    found = ResNet.from_pretrained(tmp_path / "out").state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
-
-
-def test_a_licence_that_is_more_than_a_name_is_refused_before_anything_is_read(
-    tmp_path: Path, capsys
-):
-    flags = (f"--net={SMALL}", "--licence", "x\nlicense: mit")
-    message = refusal(capsys, "convert", tmp_path / "nothing.th", tmp_path / "out", *flags)
-    assert message.startswith(r"licence: 'x\nlicense: mit' is no SPDX name")
-
-
-def test_convert_does_not_replace_what_is_no_model(tmp_path: Path, capsys):
-    torch.save(akamaster(ResNet("cifar_resnet20")), tmp_path / "a.th")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.tex").write_text("all of it")
-    arguments = ("convert", tmp_path / "a.th", tmp_path / "mine", "--net=cifar_resnet20")
-    assert "holds other things" in refusal(capsys, *arguments)
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]

@@ -9,7 +9,7 @@ import pytest
 from small_runs import command, refusal
 
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.weights.card import Provenance, Score
+from resnet_hub.weights.provenance import Provenance, Score
 from resnet_hub.zoo import ARCHITECTURES
 
 # Parameters and multiply-adds (in millions) as the papers and their implementations count them,
@@ -60,7 +60,7 @@ def test_the_table_has_a_whole_line_for_each_net(capsys):
     lines = capsys.readouterr().out.splitlines()
     for name in ARCHITECTURES:
         (line,) = [line for line in lines if f"│ {name} " in line]
-        assert line.count("│") == 8
+        assert line.count("│") == 9
         assert "…" not in line
     (line,) = [line for line in lines if "│ cifar_resnet110 " in line]
     for part in ("1,727,962", "252.9 M", "6.61 %", "CIFAR-10 test, mean of 5", "1512.03385"):
@@ -84,7 +84,9 @@ def test_info_of_a_model_folder_is_its_card(model: Path, capsys):
     assert facts["classes"] == 12
     assert facts["labels"][11] == "class 11"
     assert facts["preprocess"]["size"] == facts["pixels"] == 32
-    assert facts["scores"] == [{"data": "CIFAR-10 test", "top1": 0.5, "top5": 0.75, "n": 1017}]
+    assert facts["scores"] == [
+        {"data": "CIFAR-10 test", "top1": 0.5, "top5": 0.75, "n": 1017, "receipt": None}
+    ]
     assert facts["seed"] == 3
     assert len(facts["sha256"]) == 64
 
@@ -141,14 +143,14 @@ def test_a_folder_here_wins_over_a_net_of_its_name(
     [
         (
             "resnet51",
-            "'resnet51': neither a folder here nor a net's name; did you mean 'resnet50'?",
+            "'resnet51': neither a folder here nor the name of weights; did you mean 'resnet50'?",
         ),
         ("cifar_resnet_20", "did you mean 'cifar_resnet20'?"),
         ("./nowhere", "no such folder; a model folder holds config.json"),
         ("../x", "no such folder"),
-        ("a/../b", "neither a folder here nor a net's name"),
+        ("a/../b", "'a/../b': no Hub repository is called so"),
         ("resnet50\n", "did you mean 'resnet50'?"),
-        ("x" * 5000, "neither a folder here nor a net's name"),
+        ("x" * 5000, "neither a folder here nor the name of weights"),
     ],
 )
 def test_what_is_neither_net_nor_folder_is_refused(capsys, source: str, message: str):
@@ -184,3 +186,18 @@ def test_an_absurd_net_is_refused_before_anything_is_built(model: Path, tmp_path
     for arguments in (("info",), ("test", "--data=Digits")):
         message = refusal(capsys, arguments[0], tmp_path / "model", *arguments[1:])
         assert "parameters are over 1,000,000,000" in message
+
+
+def test_a_net_tells_its_weights_and_weights_tell_of_themselves_without_being_fetched(
+    tmp_path: Path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert command("info", "resnet50", "--json") == 0
+    net = json.loads(capsys.readouterr().out)
+    assert net["default"] == "resnet50.tv_v2"
+    assert {"resnet50.tv_v1", "resnet50.a1"} < set(net["weights"])
+    assert command("info", "resnet50.tv_v2", "--json") == 0
+    weights = json.loads(capsys.readouterr().out)
+    assert (weights["net"], weights["top1"], weights["licence"]) == ("resnet50", 0.80858, "unstated")
+    assert weights["url"].endswith(f"resnet50-{weights['sha256']}.pth")
+    assert list(tmp_path.iterdir()) == []

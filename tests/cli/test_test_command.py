@@ -1,10 +1,13 @@
 """``resnet-hub test``: scores of models and runs."""
 
 import json
+import resource
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from cifar_files import write_cifar
 from pictures import class_folders
 from PIL import Image
@@ -12,7 +15,9 @@ from small_runs import command, fit, refusal, start
 
 from resnet_hub.data.digits import Digits
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights import cache
 from resnet_hub.weights.card import read_card
+from resnet_hub.weights.provenance import Provenance
 
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 
@@ -34,12 +39,10 @@ def scored(capsys, *arguments: object) -> dict:
 
 def test_a_run_is_scored_on_the_data_of_its_recipe(run: Path, capsys):
     (score,) = read_card(run / "model").provenance.scores
-    assert scored(capsys, run) == {
-        "data": "Digits test",
-        "top1": score.top1,
-        "top5": score.top5,
-        "n": 360,
-    }
+    expected = {"data": "Digits test", "top1": score.top1, "top5": score.top5, "n": 360}
+    found = scored(capsys, run)
+    assert {name: found[name] for name in expected} == expected
+    assert found["recorded"] is True
     assert 0.1 < score.top1 < score.top5 <= 1
 
 
@@ -49,10 +52,19 @@ def test_a_model_folder_is_scored_on_the_data_that_is_named(run: Path, capsys):
     assert scored(capsys, run / "model", "--data=Digits", "--data.batch_size=7") == own
 
 
-def test_people_get_one_line(run: Path, capsys):
+def test_the_score_that_fit_measured_has_the_receipt_that_test_gives_it(run: Path, capsys):
+    before = (run / "model/config.json").read_bytes()
+    (score,) = read_card(run / "model").provenance.scores
+    receipt = scored(capsys, run)["receipt"]
+    assert receipt == json.loads(json.dumps(asdict(score.receipt)))
+    assert (run / "model/config.json").read_bytes() == before
+
+
+def test_people_get_the_score_and_where_it_was_written(run: Path, capsys):
     assert command("test", run) == 0
     score = read_card(run / "model").provenance.scores[0]
     expected = f"Digits test: top-1 {score.top1:.2%}, top-5 {score.top5:.2%}, n = 360\n"
+    expected += f"recorded in {run / 'model'}\n"
     assert capsys.readouterr().out == expected
 
 
@@ -63,9 +75,61 @@ def test_the_runs_trainer_options_are_not_taken_but_the_flags_are(run: Path, tmp
     recipe.write_text(text)
     assert "devices: 8" in text
     assert scored(capsys, other, "--trainer.accelerator=cpu") == scored(capsys, run)
-    assert scored(capsys, run, "--trainer.limit_test_batches=1")["n"] == 32
     message = refusal(capsys, "test", run, "--trainer.accelerator=gpu")
     assert message.startswith("trainer: No supported gpu backend found!")
+
+
+@pytest.fixture
+def model(run: Path, tmp_path: Path) -> Path:
+    """A model folder of its own, with a licence and without a score."""
+    net = ResNet.from_pretrained(run / "model")
+    net.save_pretrained(tmp_path / "model", provenance=Provenance(licence="MIT"))
+    return tmp_path / "model"
+
+
+def test_a_new_score_is_written_into_the_card(model: Path, run: Path, capsys):
+    found = scored(capsys, model, "--data=Digits")
+    (score,) = read_card(model).provenance.scores
+    assert found == {**json.loads(json.dumps(asdict(score))), "recorded": True}
+    assert read_card(run / "model").provenance.scores == (score,)
+    half = scored(capsys, model, "--data=Digits", "--trainer.precision=bf16-mixed")
+    assert [s.receipt.precision for s in read_card(model).provenance.scores] == [
+        "32-true",
+        half["receipt"]["precision"],
+    ]
+    assert read_card(model).provenance.licence == "MIT"
+
+
+def test_nothing_is_written_of_a_part_or_where_it_is_not_wanted(model: Path, capsys):
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    part = scored(capsys, model, "--data=Digits", "--trainer.limit_test_batches=1")
+    assert (part["n"], part["receipt"], part["recorded"]) == (128, None, False)
+    assert scored(capsys, model, "--data=Digits", "--no-record")["recorded"] is False
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    assert command("test", model, "--data=Digits", "--trainer.limit_test_batches=1") == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    assert said == "not recorded: trainer.limit_test_batches left images out"
+
+
+def test_a_folder_that_takes_no_writing_is_scored_all_the_same(model: Path, capsys):
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    torch.set_num_threads(1)
+    assert scored(capsys, model, "--data=Digits", "--no-record")["n"] == 360  # all is imported
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # as a full disk would
+    try:
+        found = scored(capsys, model, "--data=Digits")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (found["n"], found["recorded"]) == (360, False)
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+
+def test_what_the_cache_holds_is_not_written_to(model: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    held = Path(shutil.copytree(model, cache.root() / "published" / "net"))
+    assert scored(capsys, held, "--data=Digits")["recorded"] is False
+    assert read_card(held).provenance.scores == ()
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +148,18 @@ def digit_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_is_scored_on_other_data_without_its_recipes_data_settings(
-    run: Path, digit_pictures: Path, capsys
+    run: Path, digit_pictures: Path, tmp_path: Path, capsys
 ):
+    run = Path(shutil.copytree(run, tmp_path / "run"))
     # The recipe's augmentation, for one, is of no use to a folder of pictures.
     flags = ("--data=Folder", f"--data.root={digit_pictures}")
     found = scored(capsys, run, *flags)
     assert (found["data"], found["n"]) == ("Folder val", 50)
     assert found == scored(capsys, run / "model", *flags)
+    assert [s.data for s in read_card(run / "model").provenance.scores] == [
+        "Digits test",
+        "Folder val",
+    ]
     net, right = ResNet.from_pretrained(run / "model"), 0
     for path in digit_pictures.rglob("*.png"):
         logits = net(net.preprocess(Image.open(path))[None])
@@ -118,9 +187,9 @@ def test_the_seed_tells_which_pictures_are_held_out(tmp_path: Path, capsys):
         (["a", "b", "--data=Digits"], "needs one model folder or run"),
         (["--data=Digits"], "needs one model folder or run"),
         (["RUN/model"], "a model folder needs --data NAME"),
-        (["./nowhere", "--data=Digits"], "'./nowhere': no such folder"),
+        (["./nowhere", "--data=Digits"], "nowhere': no such folder"),
         (["resnet51", "--data=Digits"], "did you mean 'resnet50'?"),
-        (["./nowhere"], "'./nowhere': no such folder"),
+        (["./nowhere"], "nowhere': no such folder"),
         (["resnet51"], "did you mean 'resnet50'?"),
         (["~nobody-here/model"], "~nobody-here/model: there is no home of a user 'nobody-here'"),
         (["RUN", "--optimizer.lr=1"], "--optimizer: test takes --data…, --trainer…, --seed and"),
@@ -199,18 +268,22 @@ def test_two_processes_print_one_object_and_count_every_image_once(
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0
     # Older torch lets Gloo announce its connections, from two processes at once.
-    assert not [line for line in err.splitlines() if "peer ranks" not in line]
+    assert not [line for line in err.splitlines() if line and "peer ranks" not in line]
     assert out.count("\n") == 1
     assert json.loads(out) == scored(capsys, run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
-def test_processes_with_fewer_images_or_none_count_every_image_once(tmp_path: Path, count: int):
+def test_processes_with_fewer_images_or_none_count_every_image_once(
+    tmp_path: Path, capsys, count: int
+):
     write_cifar(tmp_path, count=count)
     ResNet("cifar_resnet20").save_pretrained(tmp_path / "model")
     data = ("--data=Cifar10", f"--data.root={tmp_path}", "--data.batch_size=1")
     with start("test", "./model", "--json", *data, *DDP, cwd=tmp_path) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert json.loads(out)["n"] == count
+    found = json.loads(out)
+    assert found["n"] == count
+    assert found == scored(capsys, tmp_path / "model", *data)  # to the bit, by the receipt

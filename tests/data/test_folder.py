@@ -339,3 +339,9 @@ def test_a_folder_that_may_not_be_read_is_named(
 
     monkeypatch.setattr(os, "scandir", denied)
     assert refused(BadData, root) == f"{root}/val/cat: Permission denied"
+
+
+def test_a_pipe_among_the_pictures_is_named_and_not_waited_for(tmp_path: Path):
+    class_folders(tmp_path / "val", {"ant": 1, "bee": 1})
+    os.mkfifo(tmp_path / "val/bee/pipe.png")
+    assert f"{tmp_path}/val/bee/pipe.png: no file; remove it" in refused(BadData, tmp_path)

@@ -1,3 +1,4 @@
+import os
 import random
 import struct
 import warnings
@@ -70,7 +71,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         with pytest.raises(BadData, match="not a readable image; formats are JPEG, PNG") as caught:
             read_image(path)
         assert str(path) in str(caught.value)
-    with pytest.raises(BadData, match=r"folder\.png: Is a directory"):
+    with pytest.raises(BadData, match=r"folder\.png: no picture"):
         read_image(folder)
     with pytest.raises(BadData, match=r"gone\.png: No such file"):
         read_image(tmp_path / "gone.png")
@@ -221,3 +222,10 @@ def test_exif_turns_16_bit_grey_too(tmp_path: Path) -> None:
     path = tmp_path / "turned.png"
     Image.fromarray(np.full((10, 20), 40_000, np.uint16)).save(path, exif=exif)
     assert read_image(path, exif="apply").size == (10, 20)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", tmp_path):
+        with pytest.raises(BadData, match="no picture \\(it is not a file\\)"):
+            read_image(path)

@@ -303,6 +303,21 @@ def test_what_lightning_alone_refuses_is_one_line_too(tmp_path: Path, capsys, mo
     assert kept.read_text().startswith("Traceback (most recent call last)")
 
 
+def test_what_a_recipe_names_is_called_only_if_it_is_a_callback(tmp_path: Path, capsys):
+    entry = {"class_path": "os.mkdir", "init_args": {"path": str(tmp_path / "made")}}
+    flags = (*TINY, "--callbacks", json.dumps([entry]), "--out", tmp_path / "run")
+    assert "it is no Lightning Callback" in refusal(capsys, "fit", "quickstart", *flags)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nodes_that_nothing_leads_to_are_not_waited_for(tmp_path: Path, capsys, monkeypatch):
+    for name in ("MASTER_ADDR", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    flags = (*TINY, "--trainer.num_nodes=2", "--out", tmp_path / "run")
+    message = refusal(capsys, "fit", "quickstart", *flags)
+    assert message.startswith("trainer.num_nodes: nothing says where the other nodes are")
+
+
 def test_a_name_that_the_weights_do_not_bear_out_is_refused(held_out: Path, tmp_path, capsys):
     flags = ("--net.weights", held_out / "model", "--net.name", "resnet18")
     message = refusal(capsys, "fit", "quickstart", *flags, "--out", tmp_path / "run")

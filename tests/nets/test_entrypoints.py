@@ -13,8 +13,10 @@ import torch
 from reference_nets import fill
 
 from resnet_hub.errors import CorruptFile, DataMissing, WeightsMismatch
+from resnet_hub.labels import imagenet_classes
 from resnet_hub.nets.entrypoints import entry_points
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights import cache
 from resnet_hub.zoo import ARCHITECTURES
 
 CHECKOUT = Path(__file__).parents[2]
@@ -74,6 +76,65 @@ print(json.dumps({
 """
 
 
+# Answers as github.com does, out of a zip file, and refuses the rest of the world.
+GITHUB = """
+import io, json, urllib.request
+from email.message import Message
+from urllib.error import HTTPError
+from urllib.response import addinfourl
+
+class GitHub(urllib.request.HTTPSHandler):
+    asked = []
+
+    def https_open(self, request):
+        url = request.full_url
+        self.asked.append(url)
+        repository = "https://github.com/someone/resnet_hub"
+        listing = "https://api.github.com/repos/someone/resnet_hub/"
+        headers = Message()
+        if url.startswith(repository + "/zipball/"):
+            data = open(here + "/../repository.zip", "rb").read()
+        elif url.startswith(listing) and not url.endswith("&page=1"):
+            data = b"[]"
+        elif url.startswith(listing + "branches"):
+            data = json.dumps([{"name": "main", "commit": {"sha": "0" * 40}}]).encode()
+        elif url.startswith(listing + "tags"):
+            data = json.dumps([{"name": "v1", "commit": {"sha": "1" * 40}}]).encode()
+        elif url == repository + "/tree/main/":
+            data = b"<html></html>"
+        else:
+            raise HTTPError(url, 404, "Not Found", headers, io.BytesIO())
+        headers["Content-Length"] = str(len(data))
+        answer = addinfourl(io.BytesIO(data), headers, url, 200)
+        answer.msg = "OK"
+        return answer
+
+urllib.request.install_opener(urllib.request.build_opener(GitHub))
+"""
+
+PRETRAINED = """
+import json, torch
+how = {"trust_repo": True, "verbose": False}
+net = torch.hub.load("someone/resnet_hub", "resnet18", **how)
+x = torch.load(here + "/../x.pt", weights_only=True)
+first = list(GitHub.asked)
+other = torch.hub.load("someone/resnet_hub:main", "resnet18", weights="a1", classes=7, **how)
+grey = torch.hub.load("someone/resnet_hub:v1", "resnet18", in_channels=1, **how)
+with torch.inference_mode():
+    logits = net(x)
+import resnet_hub
+print(json.dumps({
+    "logits": logits.tolist(),
+    "labels": len(net.labels),
+    "shapes": [list(other.fc.weight.shape), list(grey.conv1.weight.shape)],
+    "asked": first,
+    "later": GitHub.asked[len(first):],
+    "file": resnet_hub.__file__,
+    "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+}))
+"""
+
+
 def run(code: str, *arguments: str, **environment: str) -> dict:
     """Run code in a new process, away from the checkout; return the object it printed."""
     process = subprocess.run(
@@ -118,6 +179,34 @@ def test_torch_hub_loads_a_model_without_lightning_torchvision_or_the_package(re
     assert found["training"] == [False, True]
     assert found["fresh"] == 3
     assert Path(found["file"]).parents[1] == repository
+    assert not {"lightning", "torchvision", "torchmetrics", "timm"} & set(found["modules"])
+
+
+def test_torch_hub_gives_pretrained_nets_out_of_githubs_answers_and_the_cache(
+    repository, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    net = fill(ResNet("resnet18"))
+    net.labels = tuple(imagenet_classes().values())
+    for name in ("resnet18.tv_v1", "resnet18.a1"):
+        net.save_pretrained(cache.published(name))
+    x = torch.randn(2, 3, 64, 64)
+    torch.save(x, tmp_path / "x.pt")
+    inside = tmp_path / "zip" / "someone-resnet_hub-0000000"
+    shutil.copytree(repository, inside)
+    shutil.make_archive(str(tmp_path / "repository"), "zip", inside.parent, inside.name)
+    (tmp_path / "here").mkdir()
+    place = tmp_path / "torch/hub/someone_resnet_hub_main"
+    found = run(STRANGER + GITHUB + PRETRAINED, str(place), str(tmp_path / "here"))
+    torch.testing.assert_close(torch.tensor(found["logits"]), net(x).detach())
+    assert found["labels"] == 1000
+    assert found["shapes"] == [[7, 512], [64, 1, 7, 7]]
+    assert [url.rpartition("resnet_hub/")[2].partition("?")[0] for url in found["asked"]] == [
+        *("tree/main/", "branches", "zipball/main"),
+    ]
+    assert found["later"][-1].endswith("someone/resnet_hub/zipball/v1")
+    assert any("/tags" in url for url in found["later"])
+    assert Path(found["file"]).parents[1] == place
     assert not {"lightning", "torchvision", "torchmetrics", "timm"} & set(found["modules"])
 
 

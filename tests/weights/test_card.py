@@ -10,14 +10,27 @@ from time import perf_counter
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.weights.card import Card, Provenance, Score, read_card, write_readme
+from resnet_hub.weights.card import Card, read_card
+from resnet_hub.weights.provenance import Parity, Provenance, Receipt, Score
+from resnet_hub.weights.readme import write_readme
 from resnet_hub.zoo import ARCHITECTURES
 
 SHA = "0123456789abcdef" * 4
+RECEIPT = Receipt(
+    data_sha256=SHA,
+    answers_sha256="1" * 64,
+    logits_sha256="2" * 64,
+    preprocess=Preprocess(size=32, resize=None),
+    precision="bf16-mixed",
+    device="cpu",
+    versions={"torch": "2.9.1+cpu", "python": "3.10.4"},
+)
+MEASURED = Score(data="CIFAR-10 test", top1=0.9160, top5=0.9970, n=10000, receipt=RECEIPT)
 CARD = Card(
     architecture=ARCHITECTURES["cifar_resnet20"].architecture,
     preprocess=Preprocess(size=32, resize=None, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
@@ -29,8 +42,10 @@ CARD = Card(
         commit="abc",
         seed=3,
         epochs=164,
-        scores=(Score(data="CIFAR-10 test", top1=0.9163, top5=0.9971, n=10000),),
+        scores=(Score(data="CIFAR-10 test", top1=0.9163, top5=0.9971, n=10000), MEASURED),
         licence="Apache-2.0",
+        versions={"torch": "2.9.1"},
+        parity=Parity(against="torchvision's", largest=1.5e-6, n=16),
         version="0.1.0",
     ),
 )
@@ -99,10 +114,11 @@ def test_labels_and_channels_must_fit_the_net():
         {"n": 0},
         {"n": 1.5},
         {"data": None},
+        {"receipt": 3},
     ],
 )
 def test_a_score_is_two_fractions_of_a_number_of_images(score):
-    with pytest.raises(InvalidSetting, match="score: "):
+    with pytest.raises(InvalidSetting, match=r"^score"):
         Score(**{"data": "d", "top1": 0.5, "top5": 0.9, "n": 10, **score})
 
 
@@ -116,12 +132,17 @@ def test_a_score_is_two_fractions_of_a_number_of_images(score):
         ("seed", True),
         ("epochs", 1.5),
         ("scores", [Score(data="d", top1=0.5, top5=0.9, n=10)]),
+        ("versions", "torch 2.9"),
+        ("parity", 1e-6),
         ("licence", ["MIT"]),
     ],
 )
 def test_provenance_of_another_kind_could_not_be_read_back(field, value):
     with pytest.raises(InvalidSetting, match=rf"^provenance\.{field}: .* is of another kind$"):
         Provenance(**{field: value})
+
+
+NAMED = "mit-or-apache-2.0-and-bsd-3-clause"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +152,12 @@ def test_provenance_of_another_kind_could_not_be_read_back(field, value):
 def test_a_licence_is_an_spdx_name_or_expression(licence):
     card = replace(CARD, provenance=replace(CARD.provenance, licence=licence))
     assert Card.from_json(card.to_json(), "x") == card
-    assert yaml.safe_load(write_readme(card, "m").split("---")[1])["license"] == licence.lower()
+    front = yaml.safe_load(write_readme(card, "m").split("---")[1])
+    named = {"GPL-2.0+": "gpl-2.0", "(MIT OR Apache-2.0) AND BSD-3-Clause": NAMED}.get(licence)
+    if named:  # the Hub has names for single licences alone
+        assert (front["license"], front["license_name"]) == ("other", named)
+    else:
+        assert front["license"] == licence.lower()
 
 
 @pytest.mark.parametrize("licence", ["", " ", "x\nlicense: mit", "MIT\n", "a: b", "[x]", "é", "-x"])
@@ -226,7 +252,29 @@ def test_what_could_not_be_read_back_is_not_written():
         (["provenance", "source"], 3, "provenance.source: 3"),
         (["provenance", "licence"], "x\nlicense: mit", r"licence: 'x\\nlicense: mit' is no SPDX"),
         (["provenance", "scores"], [{"data": "d"}], "missing"),
-        (["provenance", "scores"], [{"a\nb": 1}], "a b"),
+        (["provenance", "scores"], [{"a\nb": 1}], r"no field 'a\\nb'"),
+        (["provenance", "scores"], [3], "not iterable"),
+        (["provenance", "scores", 1, "receipt"], 3, "not iterable"),
+        (["provenance", "scores", 1, "receipt", "seeds"], 3, "receipt: no field 'seeds'"),
+        (["provenance", "scores", 1, "receipt", "data_sha256"], "ab", "data_sha256: not 64"),
+        (["provenance", "scores", 1, "receipt", "logits_sha256"], None, "logits_sha256: not 64"),
+        (["provenance", "scores", 1, "receipt", "answers_sha256"], 3, "answers_sha256: not 64"),
+        (["provenance", "scores", 1, "receipt", "precision"], "a b", "'a b' is no plain word"),
+        (["provenance", "scores", 1, "receipt", "device"], "x" * 65, "device: 'xxx"),
+        (["provenance", "scores", 1, "receipt", "preprocess"], {"size": 0}, "preprocess.size: 0"),
+        (["provenance", "scores", 1, "receipt", "versions"], [], "versions: not at most 32"),
+        (["provenance", "scores", 1, "receipt", "versions"], {"a": 1}, "versions: a name or"),
+        (["provenance", "scores", 1, "receipt", "versions", "a\x1b"], "1", "versions: a name or"),
+        (["provenance", "versions"], {str(i): "1" for i in range(33)}, "versions: not at most 32"),
+        (["provenance", "versions"], "torch 2.9", "provenance.versions"),
+        (["provenance", "parity"], 3, "not iterable"),
+        (["provenance", "parity", "largest"], -1, "parity.largest: -1"),
+        (["provenance", "parity", "largest"], "0", "parity.largest: '0'"),
+        (["provenance", "parity", "largest"], True, "parity.largest: True"),
+        (["provenance", "parity", "n"], 0, "parity: 0 inputs"),
+        (["provenance", "parity", "n"], 2.5, "parity: 2.5 inputs"),
+        (["provenance", "parity", "against"], None, "16 inputs of None"),
+        (["provenance", "parity", "most"], 3, "parity: no field 'most'"),
     ],
 )
 def test_a_field_that_cannot_be_is_refused_by_its_name(path, value, words):
@@ -293,6 +341,48 @@ def test_a_card_is_read_from_its_folder(tmp_path):
 # README
 
 
+def result(precision: str) -> dict:
+    """What the front matter says of one of the card's scores."""
+    score = CARD.provenance.scores[bool(precision)]
+    suffix = f" ({precision})" if precision else ""
+    return {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": "uoft-cs/cifar10", "name": "CIFAR-10 test", "split": "test"},
+        "metrics": [
+            {"type": "accuracy", "name": f"Top-1 accuracy{suffix}", "value": score.top1},
+            {"type": "accuracy", "name": f"Top-5 accuracy{suffix}", "value": score.top5},
+        ],
+    }
+
+
+def test_the_hubs_own_client_reads_the_scores_in_the_front_matter():
+    data = ModelCard(write_readme(CARD, "org/net")).data
+    assert (data.license, data.library_name) == ("apache-2.0", "resnet_hub")
+    found = {
+        (r.dataset_type, r.dataset_split, r.metric_type, r.metric_name, r.metric_value)
+        for r in data.eval_results
+    }
+    own = ("uoft-cs/cifar10", "test", "accuracy")
+    assert found == {
+        (*own, "Top-1 accuracy", 0.9163),
+        (*own, "Top-5 accuracy", 0.9971),
+        (*own, "Top-1 accuracy (bf16-mixed)", 0.9160),
+        (*own, "Top-5 accuracy (bf16-mixed)", 0.9970),
+    }
+
+
+def test_only_the_official_files_are_called_by_the_hubs_name_of_a_data_set():
+    scores = (Score(data="CIFAR-10 (other files) test", top1=0.5, top5=0.9, n=10),)
+    card = replace(CARD, provenance=replace(CARD.provenance, scores=scores))
+    front = yaml.safe_load(write_readme(card, "m").split("---")[1])
+    assert "datasets" not in front
+    assert front["model-index"][0]["results"][0]["dataset"] == {
+        "type": "cifar-10-other-files",
+        "name": "CIFAR-10 (other files) test",
+        "split": "test",
+    }
+
+
 def test_the_readme_opens_with_front_matter_and_says_what_it_is():
     text = write_readme(CARD, "models/net")
     front = yaml.safe_load(text.split("---")[1])
@@ -301,11 +391,17 @@ def test_the_readme_opens_with_front_matter_and_says_what_it_is():
         "pipeline_tag": "image-classification",
         "tags": ["resnet"],
         "license": "apache-2.0",
+        "datasets": ["uoft-cs/cifar10"],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": "cifar_resnet20", "results": [result(""), result("bf16-mixed")]}],
     }
     for words in (
         "# cifar_resnet20",
         "269,722 parameters, 40.6 million multiply-adds at 32 pixels",
-        "| CIFAR-10 test | 91.63% | 99.71% | 10,000 |",
+        "| CIFAR-10 test | 91.63% | 99.71% | 10,000 | elsewhere |",
+        "| CIFAR-10 test | 91.60% | 99.70% | 10,000 | here, bf16-mixed on cpu |",
+        "parity: logits differ by 1.5e-06 at most from torchvision's (n = 16)",
+        "versions: torch 2.9.1",
         "ResNet.from_pretrained('models/net')",
         SHA,
         "seed: 3",
@@ -325,7 +421,7 @@ def test_no_text_of_a_card_breaks_out_of_its_line_in_the_readme():
     scores = (Score(data=hostile, top1=0.5, top5=0.9, n=10),)
     origin = replace(CARD.provenance, source=hostile, commit=hostile, parent=hostile, scores=scores)
     text = write_readme(replace(CARD, provenance=origin), f"a'\n{hostile}")
-    calm = replace(origin, source="x", commit="x", parent="x", scores=CARD.provenance.scores)
+    calm = replace(origin, source="x", commit="x", parent="x", scores=(replace(*scores, data="x"),))
     expected = write_readme(replace(CARD, provenance=calm), "m")
     assert len(text.splitlines()) == len(expected.splitlines())
     assert text.replace("\n", "").isprintable()

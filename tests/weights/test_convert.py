@@ -10,12 +10,12 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
-from reference_nets import fill
+from reference_nets import akamaster, fill
 
-from resnet_hub.errors import CorruptFile, WeightsMismatch
+from resnet_hub.errors import CorruptFile, InvalidSetting, WeightsMismatch
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from resnet_hub.weights.convert import convert, read_checkpoint
+from resnet_hub.weights.convert import convert, read_checkpoint, write_checkpoint
 from resnet_hub.weights.match import matched
 from resnet_hub.weights.store import write_tensors
 from resnet_hub.zoo import find_row
@@ -241,12 +241,7 @@ def test_our_own_and_torchvisions_names_stay():
 
 def test_published_cifar_nets_get_their_names_preprocessing_and_labels():
     state = fill(ResNet("cifar_resnet20")).state_dict()
-    foreign = {
-        "module." + name.replace("fc.", "linear."): tensor
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    converted = convert(foreign)
+    converted = convert(akamaster(fill(ResNet("cifar_resnet20"))))
     assert converted.form == "akamaster/pytorch_resnet_cifar10"
     assert converted.preprocess == Preprocess(
         size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD
@@ -305,3 +300,42 @@ def test_a_stage_of_a_number_beyond_all_nets_keeps_its_name():
     name = f"stages.{'9' * 5000}.blocks.0.conv1.weight"
     found = convert({"stem.conv.weight": torch.zeros(1), name: torch.zeros(1)})
     assert list(found.tensors) == ["conv1.weight", name]
+
+
+@pytest.mark.parametrize(
+    ("head", "peers"),
+    [
+        ({"fc.weight": torch.zeros(7, 4)}, ("torchvision", "timm")),
+        ({"linear.weight": torch.zeros(7, 4)}, ()),
+        (
+            {"stem.conv.weight": torch.zeros(1), "head.fc.weight": torch.zeros(7, 4, 1, 1)},
+            ("timm",),
+        ),
+        ({"stem.conv.weight": torch.zeros(1), "head.fc.weight": torch.zeros(7, 4)}, ()),
+    ],
+)
+def test_the_original_stays_under_its_own_names_for_those_who_can_build_its_net(head, peers):
+    found = convert({f"module.{name}": tensor for name, tensor in head.items()})
+    assert found.peers == peers
+    assert found.original.keys() == head.keys()
+    assert all(torch.equal(found.original[name], head[name]) for name in head)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_checkpoint_that_is_written_is_read_again(tmp_path, suffix):
+    path = tmp_path / f"c{suffix}"
+    write_checkpoint(path, {**TENSORS, "part": torch.zeros(10**6)[:2]})
+    found = read_checkpoint(path)
+    assert found.keys() == {*TENSORS, "part"}
+    assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+    assert path.stat().st_size < 10_000  # not the whole memory that a tensor is a part of
+
+
+@pytest.mark.parametrize("name", ["c", "c.onnx", "c.ckpt"])
+def test_a_checkpoint_of_another_ending_is_not_written(tmp_path, name):
+    with pytest.raises(InvalidSetting, match=f"{name}: a checkpoint's name ends in .safetensors"):
+        write_checkpoint(tmp_path / name, TENSORS)
+    assert not list(tmp_path.iterdir())

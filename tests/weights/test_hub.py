@@ -26,8 +26,10 @@ from resnet_hub.errors import (
 )
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.weights.card import Provenance, Score, read_card
-from resnet_hub.weights.hub import read_model, resolve, write_model
+from resnet_hub.weights.card import read_card
+from resnet_hub.weights.folder import write_model
+from resnet_hub.weights.hub import read_model, resolve
+from resnet_hub.weights.provenance import Provenance, Score
 
 SMALL = Architecture(depths=(1, 1, 1), block="basic", stem="cifar", width=8, classes=10)
 LABELS = tuple("abcdefghij")
@@ -211,6 +213,14 @@ def test_numbers_that_single_precision_cannot_hold_are_not_saved(tmp_path):
     with torch.no_grad():
         net.fc.bias[0] = 1e300  # reading casts it
     with pytest.raises(Diverged, match=r"numbers of fc\.bias are not finite"):
+        net.save_pretrained(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variances_below_0_are_not_saved(tmp_path):
+    net = made()
+    net.layer2[0].bn1.running_var[0] = -1e-3
+    with pytest.raises(Diverged, match=r"layer2\.0\.bn1\.running_var holds variances below 0"):
         net.save_pretrained(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 
@@ -465,7 +475,7 @@ def test_odd_folder_names_work(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize(
     ("source", "kind", "words"),
     [
-        ("./nothing", DataMissing, "'./nothing': no such folder"),
+        ("./nothing", DataMissing, "'nothing': no such folder"),
         ("/nothing/here", DataMissing, "no such folder"),
         ("~/nothing", DataMissing, "no such folder"),
         ("~nobody-of-this-name/x", InvalidSetting, "there is no home of a user 'nobody-of-"),
@@ -474,10 +484,10 @@ def test_odd_folder_names_work(tmp_path, monkeypatch, name):
         ("./" + "n" * 5000, DataMissing, "no such folder"),
         ("cifar_resnet56", DataMissing, "no published weights"),
         ("cifar_resnet57", UnknownName, "did you mean 'cifar_resnet56'"),
-        ("a/../b", UnknownName, "neither a folder here nor a net's name"),
-        ("a\0b", UnknownName, "neither a folder here nor a net's name"),
-        ("a\nb", UnknownName, "neither a folder here nor a net's name"),
-        ("n" * 5000, UnknownName, "neither a folder here nor a net's name"),
+        ("a/../b", InvalidSetting, "'a/../b': no Hub repository is called so"),
+        ("a\0b", UnknownName, "neither a folder here nor the name of weights"),
+        ("a\nb", UnknownName, "neither a folder here nor the name of weights"),
+        ("n" * 5000, UnknownName, "neither a folder here nor the name of weights"),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_line(tmp_path, monkeypatch, source, kind, words):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from resnet_hub.errors import WeightsMismatch
-from resnet_hub.weights.match import adapted_stem, differs_along, matched
+from resnet_hub.weights.adapt import adapted_stem
+from resnet_hub.weights.match import differs_along, matched
 
 EXPECTED = {
     "conv1.weight": torch.empty(4, 3, 3, 3, device="meta"),

@@ -1,0 +1,189 @@
+"""A net as a detector's or segmenter's backbone: maps by name, fixed norms, dilated stages."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.nets.blocks import Block, PadShortcut
+
+if TYPE_CHECKING:
+    from resnet_hub.nets.resnet import ResNet
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """BatchNorm whose statistics, scale and shift are fixed numbers, in training too.
+
+    A detector's batches are too small to estimate them. Names and arithmetic are those of
+    torchvision's module of this name, and state dicts go from one to the other.
+
+    Args:
+        norm: What it stands for; its numbers are copied.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.eps = norm.eps
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, getattr(norm, name).detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(N, C, H, W)`` by the fixed numbers."""
+        weight, bias, mean, variance = (
+            numbers.reshape(1, -1, 1, 1)
+            for numbers in (self.weight, self.bias, self.running_mean, self.running_var)
+        )
+        scale = weight * (variance + self.eps).rsqrt()
+        return x * scale + (bias - mean * scale)
+
+    def extra_repr(self) -> str:
+        """Return the number of channels and epsilon."""
+        return f"{len(self.weight)}, eps={self.eps}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.pop(f"{prefix}num_batches_tracked", None)  # a BatchNorm's, which counts nothing
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Backbone(nn.Module):
+    """The stages of a net, whose outputs detectors and segmenters build on.
+
+    A copy: the net stays as it is. Tensor names are the net's, without the classifier. The children
+    run one after the other, so torchvision's ``IntermediateLayerGetter`` takes it as it takes
+    torchvision's own nets, and a detector is ::
+
+        body = net.backbone()
+        fpn = BackboneWithFPN(body, body.return_layers, list(body.channels.values()), 256)
+        detector = FasterRCNN(fpn, num_classes=91)
+
+    Units are never left out (stochastic depth) nor recomputed.
+
+    Attributes:
+        channels: Of each map, by name: ``{"C2": 256, ..., "C5": 2048}`` for ResNet-50.
+        strides: Image pixels for a step in each map, by name: 4, 8, 16, 32 for an ImageNet stem.
+        return_layers: The child that each map comes from, with the name that torchvision's
+            detectors know it by: ``{"layer1": "0", ..., "layer4": "3"}``.
+
+    Args:
+        net: The net, with its weights.
+        trainable_layers: Stages, from the last, that are trained; one more than there are stages
+            trains the stem too. The rest is frozen (``requires_grad`` off).
+        freeze_norms: Put :class:`FrozenBatchNorm2d` in place of every BatchNorm.
+        replace_stride_with_dilation: For each stage after the first, whether its stride is replaced
+            by dilation: its map is twice as fine, with the same numbers at every second place
+            (1606.00915 §3.1). The tensors stay the same.
+
+    Raises:
+        InvalidSetting: Numbers of layers or stages that the net does not have.
+    """
+
+    def __init__(
+        self,
+        net: ResNet,
+        *,
+        trainable_layers: int = 3,
+        freeze_norms: bool = True,
+        replace_stride_with_dilation: Sequence[bool] | None = None,
+    ) -> None:
+        super().__init__()
+        stages = net.stages
+        dilated = replace_stride_with_dilation or (False,) * (len(stages) - 1)
+        if len(dilated) != len(stages) - 1:
+            raise InvalidSetting(
+                f"replace_stride_with_dilation: {len(dilated)} values for "
+                f"{len(stages) - 1} stages after the first"
+            )
+        if trainable_layers not in range(len(stages) + 2):
+            raise InvalidSetting(
+                f"trainable_layers: {trainable_layers!r} is not 0 to {len(stages) + 1}, "
+                "the net's stages and its stem"
+            )
+        for name, child in net.named_children():
+            if name not in ("avgpool", "fc"):
+                self.add_module(name, deepcopy(child))
+                if name in ("bn1", "norm"):
+                    self.add_module("relu" if name == "bn1" else "norm_relu", nn.ReLU(inplace=True))
+        self.train(net.training)
+        names = [f"layer{i + 1}" for i in range(len(stages))]
+        widths = [net.architecture.width << i for i in range(len(stages))]
+        self.channels = {
+            f"C{i}": width * net.architecture.expansion for i, width in enumerate(widths, 2)
+        }
+        ends = names if net.norm is None else [*names[:-1], "norm_relu"]
+        self.return_layers = {name: str(i) for i, name in enumerate(ends)}
+        self._maps = dict(zip(ends, self.channels, strict=True))
+
+        _dilate([getattr(self, name) for name in names], (False, *dilated))
+        first = 4 if net.architecture.stem == "imagenet" else 1
+        self.strides, step = {}, first
+        for name, keeps in zip(self.channels, (True, *dilated), strict=True):
+            step = step if keeps else 2 * step
+            self.strides[name] = step
+
+        if freeze_norms:
+            _freeze_norms(self)
+        trained = ["norm", *names[::-1], "conv1"][: trainable_layers + 1]
+        if trainable_layers > len(stages):
+            trained.append("bn1")
+        for name, child in self.named_children():
+            child.requires_grad_(name in trained and trainable_layers > 0)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the stages' outputs, the finest first.
+
+        Args:
+            x: float ``(N, in_channels, H, W)``, preprocessed.
+
+        Returns:
+            An ``OrderedDict`` of maps ``(N, C, H/stride, W/stride)``: ``C2`` to ``C5`` (``C4`` of a
+            net of three stages); a pre-activation net's last is taken after its last activation.
+        """
+        maps: OrderedDict[str, Tensor] = OrderedDict()
+        for name, child in self.named_children():
+            x = child(x)
+            if name in self._maps:
+                maps[self._maps[name]] = x
+        return maps
+
+
+def _dilate(stages: Sequence[nn.Sequential], replaced: Sequence[bool]) -> None:
+    """Replace strides by dilation: whatever comes after one reads every second place, and so on."""
+    dilation = 1
+    for stage, replace in zip(stages, replaced, strict=True):
+        for block in stage:
+            unit = cast(Block, block)
+            for conv in _branch(unit):
+                conv.dilation = (dilation, dilation)
+                conv.padding = tuple(dilation * (side // 2) for side in conv.kernel_size)
+                if replace and conv.stride != (1, 1):
+                    dilation *= conv.stride[0]
+                    conv.stride = (1, 1)
+            if replace and isinstance(unit.downsample, PadShortcut):
+                unit.downsample.stride = 1
+            elif replace and isinstance(unit.downsample, nn.Sequential):
+                cast(nn.Conv2d, unit.downsample[0]).stride = (1, 1)
+
+
+def _branch(block: Block) -> Iterator[nn.Conv2d]:
+    """Yield the convolutions of a unit's residual branch, in order."""
+    for child in block.children():
+        if isinstance(child, nn.Conv2d):
+            yield child
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FrozenBatchNorm2d(child))
+        else:
+            _freeze_norms(child)

@@ -1,0 +1,172 @@
+"""Model folders out of Hugging Face Hub repositories: every word of the server is checked.
+
+The Hub's own client asks and authorises; it would let an ETag name a file and keep wrong bytes of
+the right length, so the files themselves are fetched and verified here.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from resnet_hub.counting import parameters
+from resnet_hub.errors import CorruptFile, DataMissing, ResNetHubError
+from resnet_hub.weights import cache
+from resnet_hub.weights.card import CARD_NAME, MOST_BYTES, README_NAME, WEIGHTS_NAME, read_card
+from resnet_hub.weights.sources import HubRepo
+from resnet_hub.weights.store import sha256_of, write_text
+from resnet_hub.weights.tokens import hidden_token
+from resnet_hub.weights.transfer import download, is_offline, probe
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def fetch_repo(source: HubRepo, *, local_files_only: bool = False) -> Path:
+    """Return a repository's model folder, out of the cache if it is there.
+
+    What a branch or tag was when it was first asked for is what it stays, until the cache is
+    cleared. A copy that the Hub's own client keeps is used too, if its weights are those of its
+    card.
+
+    Raises:
+        DataMissing: Not cached and offline, or no such repository, revision or file, or no right to
+            read it.
+        CorruptFile: What the server gave is not what it said, or no model folder.
+    """
+    home = cache.root() / "hub" / source.repo.replace("/", "--")
+    known = home / "revisions" / quote(source.revision, safe="")
+    commit = source.revision if _COMMIT.fullmatch(source.revision) else _read(known)
+    if commit and cache.holds(home / commit):
+        return home / commit
+    if find_spec("huggingface_hub") is None:
+        raise DataMissing(f"{source}: needs the Hub's client; pip install huggingface_hub")
+    if found := _of_client(source):
+        return found
+    if local_files_only or is_offline():
+        raise DataMissing(f"{source}: not cached, and requests are forbidden; fetch it once online")
+    commit = _current_commit(source)
+    folder = cache.filled(home / commit, lambda place: _fill(source, commit, place))
+    if commit != source.revision:
+        write_text(known, commit)
+    return folder
+
+
+def _fill(source: HubRepo, commit: str, folder: Path) -> None:
+    """Fetch the card, and by it the weights."""
+    _fetch_file(source, commit, CARD_NAME, folder, most=MOST_BYTES)
+    card = read_card(folder)
+    most = 9 * parameters(card.architecture) + MOST_BYTES  # float64, and a header
+    digest = _fetch_file(source, commit, WEIGHTS_NAME, folder, most=most)
+    if digest != card.provenance.sha256:
+        raise CorruptFile(
+            f"{source}: {WEIGHTS_NAME} has SHA-256 {digest[:12]}…, its card says "
+            f"{card.provenance.sha256[:12]}…; nothing was kept"
+        )
+    write_text(folder / README_NAME, f"From {source}, commit {commit}; the README is there.\n")
+
+
+def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: int) -> str:
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(source.repo, name, revision=commit)
+    told = _metadata(source, url)
+    digest, size = str(told.etag), told.size
+    if told.commit_hash != commit or not _DIGEST.fullmatch(digest):
+        raise CorruptFile(f"{source}: the server names no digest of {name} at {commit[:12]}…")
+    if size is not None and not 0 < size <= most:
+        raise CorruptFile(f"{source}: {name} of {size:,} bytes is over {most:,}")
+    place = urljoin(url, told.location)
+    headers = build_hf_headers()
+    if urlsplit(place).netloc != urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the token is the Hub's alone
+    path = folder / name
+    found = download(place, path, size=size, most=most, headers=headers)
+    if digest not in (found, _git_digest(path)):
+        raise CorruptFile(
+            f"{source}: the bytes of {name} that came are not those that the Hub lists; nothing "
+            "was kept, try again"
+        )
+    return found
+
+
+def _current_commit(source: HubRepo) -> str:
+    from huggingface_hub import constants, hf_hub_url
+
+    probe(constants.ENDPOINT)
+    told = _metadata(source, hf_hub_url(source.repo, CARD_NAME, revision=source.revision))
+    if not _COMMIT.fullmatch(commit := str(told.commit_hash)):
+        raise CorruptFile(f"{source}: the server names no commit")
+    return commit
+
+
+def _metadata(source: HubRepo, url: str) -> Any:
+    from huggingface_hub import get_hf_file_metadata
+
+    with hidden_token(), _answers_named(source):
+        return get_hf_file_metadata(url, timeout=10)
+
+
+def _of_client(source: HubRepo) -> Path | None:
+    """Return a snapshot that ``hf download`` or another program cached, if it is whole."""
+    from huggingface_hub import try_to_load_from_cache
+
+    paths = [
+        try_to_load_from_cache(source.repo, name, revision=source.revision)
+        for name in (CARD_NAME, WEIGHTS_NAME)
+    ]
+    if not all(isinstance(path, str) for path in paths):
+        return None
+    folder = Path(str(paths[0])).parent
+    try:
+        sha256 = read_card(folder).provenance.sha256
+        return folder if sha256_of(folder / WEIGHTS_NAME) == sha256 else None
+    except (ResNetHubError, OSError):
+        return None
+
+
+@contextmanager
+def _answers_named(source: HubRepo) -> Iterator[None]:
+    """Turn the client's errors into a line of ours; a server's own words are never repeated."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        reason = "is gated: ask for access on its page, then set HF_TOKEN or run `hf auth login`"
+    except errors.RevisionNotFoundError:
+        reason = f"has no revision {source.revision!r}"
+    except errors.EntryNotFoundError:
+        reason = f"no model folder (it lacks {CARD_NAME} or {WEIGHTS_NAME})"
+    except errors.RepositoryNotFoundError:
+        reason = "no such repository, or a private one: set HF_TOKEN or run `hf auth login`"
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "with an error")
+        hint = "is HF_TOKEN right?" if status in (401, 403) else "try again"
+        reason = f"the Hub answers {status}; {hint}"
+    except httpx.HTTPError as error:
+        reason = f"the Hub cannot be reached ({type(error).__name__}); try again"
+    else:
+        return
+    raise DataMissing(f"{source}: {reason}")  # without its cause, which may repeat the token
+
+
+def _git_digest(path: Path) -> str:
+    """Return what git, and the Hub for small files, calls a file by."""
+    content = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
+    head = b"blob %d\0" % len(content)
+    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+
+
+def _read(path: Path) -> str | None:
+    try:
+        commit = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None

@@ -1,0 +1,190 @@
+"""A model folder into a Hugging Face Hub repository: whole, checked first, by the Hub's client."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.paths import expanded
+from resnet_hub.weights.card import CARD_NAME, README_NAME, WEIGHTS_NAME, Card
+from resnet_hub.weights.folder import check_folder, rewrite_card
+from resnet_hub.weights.readme import write_readme
+from resnet_hub.weights.sources import HubRepo, parse
+from resnet_hub.weights.tokens import hidden_token
+from resnet_hub.weights.transfer import is_offline, probe
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LOGIN = "set HF_TOKEN or run `hf auth login`"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push left on the Hub.
+
+    Attributes:
+        repo: The repository.
+        commit: Its commit that holds the folder, 40 hex digits.
+        url: The page of the commit or of the pull request.
+        changed: Whether there is a new commit; what was there already is not committed again.
+    """
+
+    repo: str
+    commit: str
+    url: str
+    changed: bool
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    pull_request: bool = False,
+    licence: str | None = None,
+) -> Pushed:
+    """Upload a model folder in one commit, with a model card that the Hub understands.
+
+    The repository is made if it is not there, and so is a branch. The token is the client's:
+    ``HF_TOKEN``, or that of its login.
+
+    Args:
+        folder: The model folder.
+        repo: ``org/name``.
+        private: Make the repository private; one that is there and public is refused.
+        revision: Branch to commit to; by default the main one.
+        pull_request: Open a pull request instead of committing to the branch.
+        licence: SPDX name, for a folder whose card has none; it is written into the card first.
+
+    Raises:
+        CorruptFile: The folder is no model folder, or damaged.
+        InvalidSetting: The card lacks a licence, a score or the recipe; or a repository or branch
+            that cannot be called so, or be made private.
+        DataMissing: The Hub cannot be reached, or refuses.
+    """
+    folder, target = expanded(folder), _target(repo, revision)
+    if private and pull_request:
+        raise InvalidSetting(f"{repo}: --pr asks one that is there, which --private cannot change")
+    card = _publishable(folder, licence)
+    client = _client()
+    if licence:
+        rewrite_card(folder, card)
+    refusal = None
+    try:
+        with hidden_token():
+            if not pull_request:
+                _make_place(client, target, private=private)
+            before = client.model_info(target.repo, revision=target.revision).sha
+            done = client.create_commit(
+                target.repo,
+                _files(folder, card, target),
+                commit_message=f"{card.name}, weights {card.provenance.sha256[:12]}",
+                revision=target.revision,
+                create_pr=pull_request,
+            )
+    except Exception as error:
+        if (refusal := _refusal(error, target)) is None:
+            raise
+    if refusal:  # raised here, where no cause clings to it: a server's words may repeat the token
+        raise DataMissing(f"{target.repo}: not pushed, {refusal}")
+    if not _COMMIT.fullmatch(str(done.oid)):
+        raise DataMissing(f"{target.repo}: the Hub names no commit for what was pushed")
+    # Of the server's words only these two, which can be checked, go any further.
+    page = f"discussions/{int(done.pr_num)}" if done.pr_num else f"commit/{done.oid}"
+    url = f"{client.endpoint}/{target.repo}/{page}"
+    return Pushed(target.repo, done.oid, url, done.oid != before)
+
+
+def _target(repo: str, revision: str | None) -> HubRepo:
+    if "@" in repo:
+        raise InvalidSetting(f"{repo}: give the branch by --revision")
+    source = parse(f"hf:{repo.removeprefix('hf:')}" + (f"@{revision}" if revision else ""))
+    if not isinstance(source, HubRepo):
+        raise InvalidSetting(f"{repo}: is no Hub repository; they are written org/name")
+    return source
+
+
+def _publishable(folder: Path, licence: str | None) -> Card:
+    card = check_folder(folder)
+    origin = card.provenance
+    if licence and origin.licence not in (None, licence):
+        raise InvalidSetting(
+            f"{folder}: its card says {origin.licence}; another licence is not put over it"
+        )
+    needed = {
+        "a licence (--licence MIT, for one)": licence or origin.licence,
+        "a score (`resnet-hub test` measures one and records the data set)": origin.scores,
+        "the recipe (what `resnet-hub fit` exports has it)": origin.recipe,
+    }
+    if missing := [what for what, there in needed.items() if not there]:
+        raise InvalidSetting(f"{folder}: not pushed, its card lacks {' and '.join(missing)}")
+    return replace(card, provenance=replace(origin, licence=licence)) if licence else card
+
+
+def _client() -> Any:
+    """Return the Hub's client, its server known to answer and a token known to be there."""
+    try:
+        from huggingface_hub import HfApi, constants, get_token
+    except ImportError as error:
+        raise DataMissing("push: needs the Hub's client; pip install huggingface_hub") from error
+    if is_offline() or constants.HF_HUB_OFFLINE:
+        raise DataMissing("push: HF_HUB_OFFLINE forbids every request")
+    if get_token() is None:
+        raise DataMissing(f"push: the Hub takes nothing without a token; {_LOGIN}")
+    probe(constants.ENDPOINT)
+    return HfApi(endpoint=constants.ENDPOINT)
+
+
+def _make_place(client: Any, target: HubRepo, *, private: bool) -> None:
+    client.create_repo(target.repo, private=private or None, exist_ok=True)
+    if private and not client.model_info(target.repo).private:
+        raise InvalidSetting(
+            f"{target.repo}: is there already and public, which --private does not change; "
+            "nothing was sent"
+        )
+    if target.revision != "main":
+        client.create_branch(target.repo, branch=target.revision, exist_ok=True)
+
+
+def _files(folder: Path, card: Card, target: HubRepo) -> list[Any]:
+    from huggingface_hub import CommitOperationAdd
+
+    readme = write_readme(card, str(target).removeprefix("hf:"))
+    return [
+        CommitOperationAdd(WEIGHTS_NAME, str(folder / WEIGHTS_NAME)),
+        CommitOperationAdd(CARD_NAME, str(folder / CARD_NAME)),
+        CommitOperationAdd(README_NAME, readme.encode()),
+    ]
+
+
+def _refusal(error: Exception, target: HubRepo) -> str | None:
+    """Return in words of ours what the client raised; ``None`` for what it does not raise."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # what kept a large file from being uploaded
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"it has no branch {target.revision!r}"
+    if isinstance(error, errors.HfHubHTTPError):
+        return _reason(error.response.status_code)
+    if isinstance(error, httpx.HTTPError | OSError):
+        kind = type(error).__name__
+        return f"the connection broke ({kind}); nothing was committed, try again"
+    if isinstance(error, ValueError | KeyError | TypeError):
+        return f"the client does not understand the Hub's answer ({type(error).__name__})"
+    return None
+
+
+def _reason(status: int) -> str:
+    known = {
+        401: f"the Hub does not accept the token; {_LOGIN}",
+        403: "the token may not write there; it needs the write role, and you the right",
+        404: "there is no such repository, or the token may not see it",
+        409: "somebody else is changing it, or its name is taken; try again",
+        412: "somebody else committed meanwhile; try again",
+        413: "the Hub takes no file that large",
+        429: "the Hub asks for patience; try again later",
+    }
+    return known.get(status, f"the Hub answers {status}; nothing was committed, try again")

@@ -1,0 +1,64 @@
+"""A net's tensors without their numbers, from its architecture alone: what its weights must be."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from resnet_hub.architecture import Architecture, Unit
+
+
+def expected_tensors(architecture: Architecture) -> dict[str, Tensor]:
+    """Return the state dict of a net on the meta device: names in order, shapes and dtypes."""
+    return dict(_net(architecture))
+
+
+def _net(net: Architecture) -> Iterator[tuple[str, Tensor]]:
+    yield from _convolution("conv1", net.in_channels, net.width, 7 if net.stem == "imagenet" else 3)
+    if net.form != "preact" or net.entry == "shared":
+        yield from _norm("bn1", net.width)
+    for stage, units in enumerate(net.stages(), 1):
+        for index, unit in enumerate(units):
+            yield from _unit(f"layer{stage}.{index}", unit, net)
+    if net.form == "preact":
+        yield from _norm("norm", net.features)
+    yield "fc.weight", _floats(net.classes, net.features)
+    yield "fc.bias", _floats(net.classes)
+
+
+def _unit(name: str, unit: Unit, net: Architecture) -> Iterator[tuple[str, Tensor]]:
+    preact = net.form == "preact"
+    if net.block == "basic":
+        layers = [(unit.inputs, unit.outputs, 3, 1), (unit.outputs, unit.outputs, 3, 1)]
+    else:
+        layers = [
+            (unit.inputs, unit.middle, 1, 1),
+            (unit.middle, unit.middle, 3, net.groups),
+            (unit.middle, unit.outputs, 1, 1),
+        ]
+    for number, (inputs, outputs, kernel, groups) in enumerate(layers, 1):
+        if preact and (number > 1 or unit.leads):
+            yield from _norm(f"{name}.bn{number}", inputs)
+        yield from _convolution(f"{name}.conv{number}", inputs, outputs, kernel, groups)
+        if not preact:
+            yield from _norm(f"{name}.bn{number}", outputs)
+    if unit.connection == "project":
+        yield from _convolution(f"{name}.downsample.0", unit.inputs, unit.outputs, 1)
+        if not preact:
+            yield from _norm(f"{name}.downsample.1", unit.outputs)
+
+
+def _convolution(
+    name: str, inputs: int, outputs: int, kernel: int, groups: int = 1
+) -> Iterator[tuple[str, Tensor]]:
+    yield f"{name}.weight", _floats(outputs, inputs // groups, kernel, kernel)
+
+
+def _norm(name: str, channels: int) -> Iterator[tuple[str, Tensor]]:
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        yield f"{name}.{part}", _floats(channels)
+    yield f"{name}.num_batches_tracked", torch.empty((), dtype=torch.int64, device="meta")
+
+
+def _floats(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float32, device="meta")

@@ -1,0 +1,183 @@
+"""Fetching a file from a web server: resumed where the connection was cut, whole or not at all."""
+
+import hashlib
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from threading import Thread
+from typing import Any, BinaryIO, cast
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, getproxies, urlopen
+
+import torch
+
+from resnet_hub.errors import CorruptFile, DataMissing
+
+MOST_BYTES = 8 << 30
+_PATIENCE = 4.0  # seconds that a server has to answer a first knock
+_STALLED = 20.0  # seconds without a byte
+_TRIES = 5  # in a row that bring nothing new
+_BLOCK = 1 << 20
+
+
+def is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` forbids every request."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def probe(url: str) -> None:
+    """Knock at a server's door, so that one that is down costs seconds and one line.
+
+    Raises:
+        DataMissing: Nobody answers.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if host not in ("localhost", "127.0.0.1", "::1") and parts.scheme in getproxies():
+        return  # the proxy's door is another one, and what is behind it is its own affair
+    failed: list[BaseException] = [TimeoutError("it does not answer")]
+
+    def knock() -> None:
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE).close()
+            failed.clear()
+        except OSError as error:
+            failed[0] = error
+
+    # In a thread, because looking a name up heeds no timeout.
+    thread = Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    if failed:
+        reason = getattr(failed[0], "strerror", None) or failed[0]
+        raise DataMissing(f"{host}:{port} cannot be reached ({reason}); try again online")
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    most: int = MOST_BYTES,
+    headers: Mapping[str, str] | None = None,
+) -> str:
+    """Fetch a file, and verify it before it has its name.
+
+    Args:
+        url: Where from.
+        path: Where to; its folder is there. What was there stays if anything fails.
+        sha256: Its hex digest, or the beginning of it; ``None`` leaves verifying to the caller.
+        size: Its length in bytes, where known.
+        most: A longer file is refused.
+        headers: To be sent to this server alone, never to one that it redirects to.
+
+    Returns:
+        Its whole SHA-256, in hex.
+
+    Raises:
+        DataMissing: The server or the network refused.
+        CorruptFile: What came is another file than was asked for.
+    """
+    probe(url)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w+b") as file:
+            _fill(file, url, size=size, most=most, headers=headers or {})
+            file.seek(0)
+            found = hashlib.sha256()
+            while block := file.read(_BLOCK):
+                found.update(block)
+        digest = found.hexdigest()
+        if sha256 is not None and not digest.startswith(sha256):
+            raise CorruptFile(
+                f"{shown(url)}: what came is another file (SHA-256 {digest[:12]}…, not "
+                f"{sha256[:12]}…); nothing was kept, try again"
+            )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest
+
+
+def shown(url: str) -> str:
+    """Return a URL without what may be secret in it: user, password, query."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def _fill(
+    file: BinaryIO, url: str, *, size: int | None, most: int, headers: Mapping[str, str]
+) -> None:
+    """Ask again, from where it broke off, until the file is whole or nothing new comes."""
+    tries = 0
+    quiet = not sys.stderr.isatty()
+    with cast(Any, torch.hub).tqdm(unit="B", unit_scale=True, disable=quiet) as bar:
+        while tries < _TRIES:
+            before = file.seek(0, os.SEEK_END)
+            try:
+                with closing(_open(url, before, headers)) as response:
+                    if _receive(response, file, size=size, most=most, bar=bar):
+                        return
+                reason: object = "the connection ended early"
+            except HTTPError as error:
+                error.close()
+                if error.code < 500:
+                    raise DataMissing(f"{shown(url)}: the server answers {error.code}") from error
+                reason = f"the server answers {error.code}"
+            except _Oversized as error:
+                raise CorruptFile(f"{shown(url)}: what came is another file ({error})") from error
+            except (OSError, HTTPException) as error:
+                reason = getattr(error, "reason", None) or error
+            tries = 0 if file.seek(0, os.SEEK_END) > before else tries + 1
+            time.sleep(0.2 * tries)
+    raise DataMissing(f"{shown(url)}: could not be fetched ({reason}); try again")
+
+
+class _Oversized(Exception):
+    """More bytes than there can be."""
+
+
+def _open(url: str, begin: int, headers: Mapping[str, str]) -> HTTPResponse:
+    request = Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "resnet-hub"})  # noqa: S310 - sources.py admits https alone
+    if begin:
+        request.add_header("Range", f"bytes={begin}-")
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
+    response: HTTPResponse = urlopen(request, timeout=_STALLED)  # noqa: S310
+    return response
+
+
+def _receive(
+    response: HTTPResponse, file: BinaryIO, *, size: int | None, most: int, bar: Any
+) -> bool:
+    """Append an answer's bytes to the file, or begin it anew; tell whether it is whole now."""
+    begin = 0
+    if response.status == 206:
+        found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if not found or int(found[1]) > file.tell():
+            raise HTTPException("the server answers with another part than was asked for")
+        begin = int(found[1])
+    file.seek(begin)
+    file.truncate()
+    length = response.headers.get("Content-Length", "")
+    stated = begin + int(length) if length.isdecimal() else None
+    if None not in (size, stated) and size != stated:
+        raise _Oversized(f"{stated:,} bytes, not {size:,}")
+    whole = stated if size is None else size
+    bar.total = whole
+    bar.update(begin - bar.n)
+    while block := response.read(_BLOCK):
+        file.write(block)
+        bar.update(len(block))
+        if file.tell() > min(most, most if whole is None else whole):
+            raise _Oversized(f"over {min(most, whole or most):,} bytes")
+    return whole is None or file.tell() == whole

@@ -1,0 +1,307 @@
+"""Hub repositories: the real client against a Hub on this machine."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from loopback_hub import Fault, LoopbackHub
+from reference_nets import fill
+from small_runs import environment
+
+from resnet_hub.architecture import Architecture
+from resnet_hub.errors import CorruptFile, DataMissing, ResNetHubError
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights import cache
+
+SMALL = Architecture(depths=(1, 1, 1), block="basic", stem="cifar", width=8, classes=10)
+FILES = ("config.json", "model.safetensors", "README.md")
+
+
+def made(seed: int = 0) -> ResNet:
+    return fill(ResNet(SMALL), seed)
+
+
+def model(folder: Path, seed: int = 0) -> dict[str, bytes]:
+    made(seed).save_pretrained(folder)
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, bytes]:
+    """A model folder's files."""
+    return model(tmp_path_factory.mktemp("files") / "model")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path: Path, files):
+    """A Hub that holds ``org/net``, and this process led to it, its caches empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with LoopbackHub() as hub:
+        hub.attach(monkeypatch, tmp_path / "hf")
+        hub.add("org/net", files)
+        yield hub
+
+
+def same(net: ResNet, seed: int = 0) -> bool:
+    expected = made(seed).state_dict()
+    return all(torch.equal(tensor, expected[name]) for name, tensor in net.state_dict().items())
+
+
+def kept(tmp_path: Path) -> list[str]:
+    """The files of the cache, locks left out."""
+    root = tmp_path / "torch"
+    return sorted(p.name for p in root.rglob("*") if p.is_file() and p.suffix != ".lock")
+
+
+def refusal(kind: type[Exception], source: str, **how: object) -> str:
+    with pytest.raises(kind) as caught:
+        ResNet.from_pretrained(source, **how)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("source", ["org/net", "hf:org/net", "hf:org/net@main"])
+def test_a_repository_is_fetched_once_and_loaded_without_a_request_from_then_on(hub, source: str):
+    assert same(ResNet.from_pretrained(source))
+    assert hub.asked("GET", "config.json") == 1
+    assert hub.asked("GET", "/_lfs/") == 1
+    before = len(hub.log)
+    assert same(ResNet.from_pretrained(source))
+    assert same(ResNet.from_pretrained("org/net", local_files_only=True))
+    assert len(hub.log) == before
+
+
+def test_branches_tags_and_commits_are_told_apart(hub, tmp_path: Path):
+    first = hub.repos["org/net"].branches["main"]
+    hub.add("org/net", model(tmp_path / "new", 1), tag="v2")
+    hub.repos["org/net"].branches["feature/x"] = first
+    assert same(ResNet.from_pretrained("org/net"), 1)
+    assert same(ResNet.from_pretrained(f"org/net@{first}"), 0)
+    assert same(ResNet.from_pretrained("org/net@feature/x"), 0)
+    before = len(hub.log)
+    assert same(ResNet.from_pretrained("org/net@feature/x"), 0)
+    assert len(hub.log) == before
+    assert same(ResNet.from_pretrained("org/net@v2"), 1)
+    assert hub.asked("GET", "/_lfs/") == 2
+
+
+def test_what_a_branch_was_it_stays_until_the_cache_is_cleared(hub, tmp_path: Path):
+    ResNet.from_pretrained("org/net")
+    hub.add("org/net", model(tmp_path / "new", 1))
+    assert same(ResNet.from_pretrained("org/net"), 0)
+    cache.clear()
+    assert same(ResNet.from_pretrained("org/net"), 1)
+
+
+def test_a_private_repository_needs_the_token(hub, files, monkeypatch):
+    hub.add("org/private", files, private=True)
+    hub.add("org/gated", files, gated=True)
+    assert "no such repository, or a private one" in refusal(DataMissing, "org/private")
+    assert "is gated: ask for access on its page" in refusal(DataMissing, "org/gated")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert "the Hub answers 401; is HF_TOKEN right?" in refusal(DataMissing, "org/private")
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    assert same(ResNet.from_pretrained("org/private"))
+    assert same(ResNet.from_pretrained("org/gated"))
+    assert not any(request.authorised for request in hub.log if "/_lfs/" in request.path)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("org/nothing", "no such repository, or a private one"),
+        ("org/net@nothing", "has no revision 'nothing'"),
+        ("org/other", "no model folder (it lacks config.json or model"),
+    ],
+)
+def test_what_the_hub_does_not_hold_is_one_line(hub, source: str, words: str):
+    hub.add("org/other", {"README.md": "nothing else"})
+    assert words in refusal(DataMissing, source)
+
+
+@pytest.mark.parametrize("env", [True, False])
+def test_offline_nothing_is_asked(hub, monkeypatch, env: bool):
+    if env:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = "hf:org/net: not cached, and requests are forbidden"
+    assert words in refusal(DataMissing, "org/net", local_files_only=not env)
+    assert hub.log == []
+
+
+def test_a_hub_that_is_down_costs_little_and_one_line(hub, monkeypatch):
+    hub.__exit__()
+    began = time.monotonic()
+    assert "cannot be reached" in refusal(DataMissing, "org/net")
+    assert time.monotonic() - began < 5
+
+
+def test_a_cut_connection_is_resumed(hub):
+    hub.faults.append(Fault("GET /_lfs/", cut_after=10_000, times=1))
+    assert same(ResNet.from_pretrained("org/net"))
+    assert [r.status for r in hub.log if r.method == "GET" and "/_lfs/" in r.path] == [200, 206]
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+
+
+@pytest.mark.parametrize("part", ["/_lfs/", "config.json"])
+def test_wrong_bytes_of_the_right_length_are_refused_and_the_next_good_ones_load(
+    hub, files, tmp_path: Path, part: str
+):
+    name = "config.json" if part == "config.json" else "model.safetensors"
+    hub.faults.append(Fault(f"GET .*{part}", body=flipped(files[name]), times=1))
+    assert "nothing was kept" in refusal(CorruptFile, "org/net")
+    assert kept(tmp_path) == []
+    assert same(ResNet.from_pretrained("org/net"))
+
+
+@pytest.mark.parametrize("damage", [flipped, lambda data: data[:10], lambda data: b""])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_is_damaged_in_the_cache_is_fetched_again_or_refused_offline(
+    hub, monkeypatch, damage, name: str
+):
+    ResNet.from_pretrained("org/net")
+    (entry,) = cache.entries()
+    path = entry.folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    message = refusal(CorruptFile, "org/net", local_files_only=True)
+    assert str(path) in message
+    assert same(ResNet.from_pretrained("org/net"))
+    assert same(ResNet.from_pretrained("org/net", local_files_only=True))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "headers"),
+    [
+        ("HEAD .*config.json", {"X-Repo-Commit": "../../../../outside"}),
+        ("HEAD .*config.json", {"X-Repo-Commit": "/tmp/outside"}),
+        ("HEAD .*config.json", {"X-Repo-Commit": "a" * 39}),
+        ("HEAD .*config.json", {"X-Repo-Commit": None}),
+        ("HEAD .*config.json", {"ETag": '"../../../outside"'}),
+        ("HEAD .*config.json", {"ETag": "/outside"}),
+        ("HEAD .*config.json", {"ETag": None}),
+        ("HEAD .*safetensors", {"X-Linked-ETag": '"../../outside"'}),
+        ("HEAD .*safetensors", {"X-Linked-Size": "99999999999"}),
+        ("HEAD .*safetensors", {"X-Linked-Size": "-5"}),
+        ("HEAD .*safetensors", {"X-Linked-Size": "12"}),
+        ("HEAD .*safetensors", {"X-Repo-Commit": "b" * 40}),
+        ("HEAD .*safetensors", {"Location": "file:///etc/passwd"}),
+        ("GET .*_lfs", {"Content-Length": "99999999999"}),
+        ("HEAD .*config.json", {"Content-Length": "9999999"}),
+    ],
+)
+def test_hostile_headers_name_no_file_and_take_no_memory(
+    hub, tmp_path: Path, pattern: str, headers: dict
+):
+    hub.faults.append(Fault(pattern, headers=headers))
+    before = {path for path in tmp_path.rglob("*") if "torch" not in path.parts}
+    refusal(ResNetHubError, "org/net")
+    assert kept(tmp_path) == []
+    after = {path for path in tmp_path.rglob("*") if "torch" not in path.parts}
+    assert after == before
+
+
+def test_a_card_of_other_weights_is_refused(hub, files, tmp_path: Path):
+    other = model(tmp_path / "other", 1)
+    hub.add("org/mixed", {**files, "model.safetensors": other["model.safetensors"]})
+    assert "its card says" in refusal(CorruptFile, "org/mixed")
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 99},
+        {"architecture": {"depths": [10**9]}},
+        {"padding": "x" * (1 << 20)},
+    ],
+)
+def test_a_hostile_card_is_refused_before_the_weights_are_asked_for(hub, files, change: dict):
+    content = {**json.loads(files["config.json"]), **change}
+    hub.add("org/hostile", {**files, "config.json": json.dumps(content)})
+    refusal(CorruptFile, "org/hostile")
+    assert hub.asked("HEAD", "model.safetensors") == 0
+
+
+def test_no_pickle_of_a_repository_is_ever_asked_for(hub, files):
+    others = {"pytorch_model.bin": b"\x80\x04.", "model.ckpt": b"\x80\x04."}
+    hub.add("org/pickles", {"config.json": files["config.json"], **others})
+    refusal(DataMissing, "org/pickles")
+    assert not [r for r in hub.log if r.path.endswith((".bin", ".ckpt"))]
+
+
+def test_a_copy_of_the_hubs_own_client_is_used_if_it_is_whole(hub, monkeypatch):
+    from huggingface_hub import snapshot_download
+
+    copy = Path(snapshot_download("org/net"))
+    before = len(hub.log)
+    assert same(ResNet.from_pretrained("org/net"))
+    assert len(hub.log) == before
+    blob = (copy / "model.safetensors").resolve()
+    blob.write_bytes(flipped(blob.read_bytes()))
+    assert same(ResNet.from_pretrained("org/net"))
+    assert len(hub.log) > before
+
+
+def test_a_token_is_in_no_line_log_or_file(hub, monkeypatch, tmp_path: Path, caplog, capfd):
+    monkeypatch.setenv("HF_TOKEN", "hf_sentinel")
+    caplog.set_level(logging.DEBUG)
+    hub.tokens = ("hf_sentinel",)
+    hub.faults.append(Fault("HEAD", status=401, message="bad token {token}", times=1))
+    message = refusal(DataMissing, "org/net")
+    ResNet.from_pretrained("org/net")
+    assert any(request.authorised for request in hub.log)
+    out, err = capfd.readouterr()
+    assert "hf_sentinel" not in message + out + err + caplog.text
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"hf_sentinel" not in path.read_bytes()
+
+
+LOAD = """
+from resnet_hub import ResNet
+print(float(ResNet.from_pretrained("org/net").fc.weight.sum()))
+"""
+
+
+def process(hub: LoopbackHub, tmp_path: Path) -> "subprocess.Popen[str]":
+    paths = {"TORCH_HOME": str(tmp_path / "torch"), **hub.environment(tmp_path / "hf")}
+    return subprocess.Popen(
+        [sys.executable, "-c", LOAD],
+        env={**environment(), **paths},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_three_processes_that_fill_one_cache_end_well_and_fetch_once(hub, tmp_path: Path):
+    processes = [process(hub, tmp_path) for _ in range(3)]
+    answers = [each.communicate(timeout=100) for each in processes]
+    assert {each.returncode for each in processes} == {0}, answers
+    assert len({out for out, _ in answers}) == 1
+    assert hub.asked("GET", "/_lfs/") == 1
+    assert kept(tmp_path) == ["README.md", "config.json", "main", "model.safetensors"]
+
+
+def test_a_process_killed_while_it_fetches_leaves_nothing_that_the_next_one_does_not_sweep(
+    hub, tmp_path: Path
+):
+    hub.faults.append(Fault("GET /_lfs/", cut_after=1000))
+    first = process(hub, tmp_path)
+    while not hub.asked("GET", "/_lfs/"):
+        assert first.poll() is None
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    hub.faults.clear()
+    assert same(ResNet.from_pretrained("org/net"))
+    assert kept(tmp_path) == ["README.md", "config.json", "main", "model.safetensors"]

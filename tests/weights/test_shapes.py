@@ -1,0 +1,45 @@
+"""The tensors that a net must have, told from its architecture alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from resnet_hub.architecture import Architecture
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.shapes import expected_tensors
+from resnet_hub.zoo import ARCHITECTURES
+
+BOTTLENECK = ARCHITECTURES["resnet50"].architecture
+
+
+def facts(architecture: Architecture) -> list[tuple]:
+    with torch.device("meta"):
+        state = ResNet(architecture).state_dict()
+    return [(name, tensor.shape, tensor.dtype) for name, tensor in state.items()]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_net_of_the_table_has_the_tensors_that_are_expected_of_it_in_their_order(name):
+    architecture = ARCHITECTURES[name].architecture
+    expected = expected_tensors(architecture)
+    assert all(tensor.is_meta for tensor in expected.values())
+    assert [(n, t.shape, t.dtype) for n, t in expected.items()] == facts(architecture)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": 7, "in_channels": 1},
+        {"shortcut": "C"},
+        {"shortcut": "A", "block": "basic"},
+        {"form": "preact", "shortcut": "C", "entry": "shared"},
+        {"form": "preact", "entry": "own", "block": "basic"},
+        {"depths": (1, 1), "width": 32, "groups": 4, "group_width": 16, "stem": "cifar"},
+    ],
+    ids=str,
+)
+def test_so_have_nets_that_no_row_names(changes):
+    architecture = replace(BOTTLENECK, **changes)
+    expected = expected_tensors(architecture)
+    assert [(n, t.shape, t.dtype) for n, t in expected.items()] == facts(architecture)

@@ -1,0 +1,145 @@
+"""Fetching files: what servers and networks do to a download."""
+
+import hashlib
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from loopback_hub import Fault, LoopbackHub
+
+from resnet_hub.errors import CorruptFile, DataMissing
+from resnet_hub.weights import transfer
+from resnet_hub.weights.transfer import download, probe, shown
+
+DATA = bytes(range(256)) * 20_000  # 5 MB
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+def hub():
+    with LoopbackHub() as hub:
+        hub.files["/file"] = DATA
+        yield hub
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where to; an older file is there."""
+    path = tmp_path / "file"
+    path.write_bytes(b"older")
+    return path
+
+
+def refused(kind: type[Exception], hub: LoopbackHub, path: Path, **how: object) -> str:
+    """Download in vain: nothing but the older file is left. Return the message."""
+    with pytest.raises(kind) as caught:
+        download(f"{hub.url}/file", path, **how)
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == {"file": b"older"}
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("asked", [None, DIGEST, DIGEST[:8]])
+def test_a_file_replaces_the_older_one_and_its_digest_is_known(hub, path: Path, asked: str | None):
+    assert download(f"{hub.url}/file", path, sha256=asked, size=len(DATA)) == DIGEST
+    assert path.read_bytes() == DATA
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_an_empty_file_can_be_fetched(hub, path: Path):
+    hub.files["/file"] = b""
+    assert download(f"{hub.url}/file", path) == hashlib.sha256().hexdigest()
+    assert path.read_bytes() == b""
+
+
+def test_a_cut_connection_is_taken_up_where_it_broke(hub, path: Path):
+    hub.faults.append(Fault("GET /file", cut_after=3_000_000, times=1))
+    hub.faults.append(Fault("GET /file", cut_after=1_000_000, times=1))
+    assert download(f"{hub.url}/file", path, sha256=DIGEST) == DIGEST
+    assert [request.status for request in hub.log] == [200, 206, 206]
+
+
+def test_a_server_that_knows_no_parts_is_asked_for_the_whole_again(hub, path: Path):
+    hub.faults.append(Fault("GET /file", cut_after=3_000_000, times=1))
+    hub.faults.append(Fault("GET /file", headers={"Content-Range": "bytes 4000000-"}, times=1))
+    hub.faults.append(Fault("GET /file", status=503, times=1))
+    assert download(f"{hub.url}/file", path, sha256=DIGEST) == DIGEST
+
+
+def test_a_connection_that_brings_nothing_is_given_up(hub, path: Path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub.faults.append(Fault("GET /file", cut_after=0))
+    assert "could not be fetched (the connection ended early)" in refused(DataMissing, hub, path)
+    assert len(hub.log) == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "how", "words"),
+    [
+        (Fault("", body=DATA[:-1] + b"!"), {"sha256": DIGEST}, "another file (SHA-256 "),
+        (Fault("", body=DATA[:-1]), {"sha256": DIGEST}, "another file (SHA-256 "),
+        (Fault("", body=DATA[:-1]), {"size": len(DATA)}, "5,119,999 bytes, not 5,120,000"),
+        (Fault("", body=DATA + b"!"), {"size": len(DATA)}, "5,120,001 bytes, not 5,120,000"),
+        (Fault("", headers={"Content-Length": None}), {"most": 1_000_000}, "over 1,000,000 bytes"),
+        (Fault("", headers={"Content-Length": None}), {"size": 7}, "over 7 bytes"),
+        (Fault(""), {"most": 1_000_000}, "over 1,000,000 bytes"),
+    ],
+)
+def test_another_file_than_was_asked_for_is_refused(hub, path: Path, fault, how, words: str):
+    hub.faults.append(fault)
+    message = refused(CorruptFile, hub, path, **how)
+    assert message.startswith(f"{hub.url}/file: what came is another file")
+    assert words in message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 429])
+def test_a_refusal_of_the_server_is_said_at_once_and_not_in_its_words(hub, path: Path, status):
+    hub.faults.append(Fault("GET /file", status=status, message="secret words"))
+    message = refused(DataMissing, hub, path)
+    assert message == f"{hub.url}/file: the server answers {status}"
+    assert len(hub.log) == 1
+
+
+def test_a_servers_bad_moment_passes(hub, path: Path):
+    hub.faults.append(Fault("GET /file", status=503, times=2))
+    assert download(f"{hub.url}/file", path, sha256=DIGEST) == DIGEST
+
+
+def test_headers_are_for_the_asked_server_and_no_other(hub, path: Path):
+    away = {"Location": f"{hub.storage}/away"}
+    hub.files["/away"] = DATA
+    hub.faults.append(Fault("GET /file", status=302, times=1))
+    hub.faults[0].headers = away
+    download(f"{hub.url}/file", path, headers={"authorization": "Bearer hf_good"})
+    assert [(r.path, r.authorised) for r in hub.log] == [("/file", True), ("/away", False)]
+
+
+def test_a_redirect_to_a_file_of_this_machine_is_not_followed(hub, path: Path, tmp_path: Path):
+    secret = tmp_path.with_name("secret")
+    secret.write_text("secret")
+    hub.faults.append(Fault("GET /file", status=302, headers={"Location": f"file://{secret}"}))
+    refused(DataMissing, hub, path)
+
+
+def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(DataMissing, match=rf"127\.0\.0\.1:{port} cannot be reached"):
+        download(f"http://127.0.0.1:{port}/file", path)
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_does_not_answer_costs_little(monkeypatch):
+    monkeypatch.setattr(transfer, "_PATIENCE", 0.2)
+    monkeypatch.setattr(socket, "create_connection", lambda *a, **k: time.sleep(30))
+    began = time.monotonic()
+    with pytest.raises(DataMissing, match=r"example\.org:443 cannot be reached"):
+        probe("https://example.org/x")
+    assert time.monotonic() - began < 5
+
+
+def test_what_may_be_secret_in_a_url_is_not_shown():
+    assert shown("https://me:pw@host:8/a/b?token=x#y") == "https://host:8/a/b"
