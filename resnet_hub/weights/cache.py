@@ -108,7 +108,8 @@ def entries(source: str | None = None) -> list[Entry]:
             folder = card.parent
             size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
             entry = Entry(_source(kind, folder), folder, size)
-            if source is None or source in (entry.source, entry.source.partition("@")[0]):
+            own = entry.source.removeprefix("hf:")
+            if source is None or source.removeprefix("hf:") in (own, own.partition("@")[0]):
                 found.append(entry)
     return found
 

@@ -8,9 +8,10 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urljoin, urlsplit
 
 from resnet_hub.counting import parameters
@@ -72,7 +73,7 @@ def _fill(source: HubRepo, commit: str, folder: Path) -> None:
 
 def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: int) -> str:
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     url = hf_hub_url(source.repo, name, revision=commit)
     told = _metadata(source, url)
@@ -130,11 +131,18 @@ def _of_client(source: HubRepo) -> Path | None:
         return None
 
 
+def http_error() -> type[Exception]:
+    """Return the base of what the client's HTTP library raises: httpx, or its successor."""
+    from huggingface_hub import utils
+
+    library = getattr(utils, "httpx", None) or import_module("httpx")
+    return cast(type[Exception], library.HTTPError)
+
+
 @contextmanager
 def _answers_named(source: HubRepo) -> Iterator[None]:
     """Turn the client's errors into a line of ours; a server's own words are never repeated."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import httpx
 
     try:
         yield
@@ -150,7 +158,7 @@ def _answers_named(source: HubRepo) -> Iterator[None]:
         status = getattr(error.response, "status_code", "with an error")
         hint = "is HF_TOKEN right?" if status in (401, 403) else "try again"
         reason = f"the Hub answers {status}; {hint}"
-    except httpx.HTTPError as error:
+    except http_error() as error:
         reason = f"the Hub cannot be reached ({type(error).__name__}); try again"
     else:
         return

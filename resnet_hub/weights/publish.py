@@ -9,6 +9,7 @@ from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.weights.card import CARD_NAME, README_NAME, WEIGHTS_NAME, Card
 from resnet_hub.weights.folder import check_folder, rewrite_card
+from resnet_hub.weights.huggingface import http_error
 from resnet_hub.weights.readme import write_readme
 from resnet_hub.weights.sources import HubRepo, parse
 from resnet_hub.weights.tokens import hidden_token
@@ -161,7 +162,6 @@ def _files(folder: Path, card: Card, target: HubRepo) -> list[Any]:
 def _refusal(error: Exception, target: HubRepo) -> str | None:
     """Return in words of ours what the client raised; ``None`` for what it does not raise."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # what kept a large file from being uploaded
@@ -169,7 +169,7 @@ def _refusal(error: Exception, target: HubRepo) -> str | None:
         return f"it has no branch {target.revision!r}"
     if isinstance(error, errors.HfHubHTTPError):
         return _reason(error.response.status_code)
-    if isinstance(error, httpx.HTTPError | OSError):
+    if isinstance(error, (http_error(), OSError)):
         kind = type(error).__name__
         return f"the connection broke ({kind}); nothing was committed, try again"
     if isinstance(error, ValueError | KeyError | TypeError):

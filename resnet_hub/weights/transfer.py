@@ -1,5 +1,6 @@
 """Fetching a file from a web server: resumed where the connection was cut, whole or not at all."""
 
+import errno
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ _PATIENCE = 4.0  # seconds that a server has to answer a first knock
 _STALLED = 20.0  # seconds without a byte
 _TRIES = 5  # in a row that bring nothing new
 _BLOCK = 1 << 20
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # ours, not the network's
 
 
 def is_offline() -> bool:
@@ -85,6 +87,7 @@ def download(
     Raises:
         DataMissing: The server or the network refused.
         CorruptFile: What came is another file than was asked for.
+        OSError: The disk refused.
     """
     probe(url)
     part = path.with_name(f".{path.name}.part")
@@ -136,6 +139,8 @@ def _fill(
             except _Oversized as error:
                 raise CorruptFile(f"{shown(url)}: what came is another file ({error})") from error
             except (OSError, HTTPException) as error:
+                if getattr(error, "errno", None) in _DISK:
+                    raise
                 reason = getattr(error, "reason", None) or error
             tries = 0 if file.seek(0, os.SEEK_END) > before else tries + 1
             time.sleep(0.2 * tries)

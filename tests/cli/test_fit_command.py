@@ -127,7 +127,7 @@ def test_help_and_no_recipe(here: Path, capsys):
         (["--data=Cifar10", "--data.download=false", "--data.root=sets"], "CIFAR-10: there is no"),
         (["--data=Folder", "--data.root=sets"], "Folder: there is no folder sets"),
         (["--data=ImageNet", "--data.root=sets"], "sets"),
-        (["--net.weights=./nowhere", "--net.name=null"], "'./nowhere': no such folder"),
+        (["--net.weights=./nowhere", "--net.name=null"], "'nowhere': no such folder"),
         (["--data.augment=resized_crop_flip"], "data.augment: "),
         (["--net.name=cifar_plain20", "--net.shortcut=B"], "shortcut: a plain net has none"),
         (["--out"], "--out: needs a value"),

@@ -198,6 +198,10 @@ def test_a_net_tells_its_weights_and_weights_tell_of_themselves_without_being_fe
     assert {"resnet50.tv_v1", "resnet50.a1"} < set(net["weights"])
     assert command("info", "resnet50.tv_v2", "--json") == 0
     weights = json.loads(capsys.readouterr().out)
-    assert (weights["net"], weights["top1"], weights["licence"]) == ("resnet50", 0.80858, "unstated")
+    assert (weights["net"], weights["top1"], weights["licence"]) == (
+        "resnet50",
+        0.80858,
+        "unstated",
+    )
     assert weights["url"].endswith(f"resnet50-{weights['sha256']}.pth")
     assert list(tmp_path.iterdir()) == []

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from loopback_hub import LoopbackHub
 
 from resnet_hub.errors import CorruptFile, ResNetHubError
 from resnet_hub.weights import cache
 from resnet_hub.weights.store import write_text
+from resnet_hub.weights.transfer import download
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,8 @@ def test_entries_are_named_as_they_are_asked_for(home: Path):
     sources = [entry.source for entry in cache.entries()]
     assert sources == ["net.a", f"hf:org/net.x@{commit}", f"sha256:{digest}"]
     assert {entry.size for entry in cache.entries()} == {30}
-    assert [entry.source for entry in cache.entries("hf:org/net.x")] == sources[1:2]
+    for name in ("hf:org/net.x", "org/net.x", sources[1]):
+        assert [entry.source for entry in cache.entries(name)] == sources[1:2]
     assert [entry.source for entry in cache.clear("net.a")] == ["net.a"]
     assert [entry.source for entry in cache.entries()] == sources[1:]
     assert cache.clear("nothing") == []
@@ -143,6 +146,20 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, monkeypat
         cache.filled(cache.published("net.b"), much)
     assert [entry.source for entry in cache.entries()] == ["net.a"]
     assert not any(path.name.startswith(".net.b.") for path in place.rglob("*") if path.is_dir())
+
+
+def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_disk, monkeypatch):
+    place, _ = small_disk
+    monkeypatch.setenv("TORCH_HOME", str(place))
+    with LoopbackHub() as hub:
+        hub.files["/file"] = bytes(1_000_000)
+        with pytest.raises(ResNetHubError, match=r"could not be written \(No space left on device"):
+            cache.filled(
+                cache.published("net.b"),
+                lambda folder: download(f"{hub.url}/file", folder / "file") and None,
+            )
+        assert len(hub.log) == 1
+    assert not [path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 def test_a_cache_that_cannot_be_written_serves_what_it_holds(small_disk, monkeypatch):
