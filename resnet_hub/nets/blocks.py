@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.architecture import Architecture, Unit
+from resnet_hub.nets.layers import BatchNorm2d, Conv2d
 
 
 class PadShortcut(nn.Module):
@@ -35,7 +36,7 @@ def convolution(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
     """Return a convolution without bias that keeps the size at stride 1."""
-    return nn.Conv2d(
+    return Conv2d(
         inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
     )
 
@@ -52,7 +53,7 @@ def shortcut(unit: Unit, architecture: Architecture) -> nn.Module | None:
     projection = [convolution(unit.inputs, unit.outputs, 1, stride=unit.stride)]
     if architecture.form == "preact":
         return nn.Sequential(*projection)
-    return nn.Sequential(*projection, nn.BatchNorm2d(unit.outputs))
+    return nn.Sequential(*projection, BatchNorm2d(unit.outputs))
 
 
 class Block(nn.Module, ABC):
@@ -102,9 +103,9 @@ class BasicBlock(PostActBlock):
     def __init__(self, unit: Unit, architecture: Architecture) -> None:
         super().__init__()
         self.conv1 = convolution(unit.inputs, unit.outputs, 3, stride=unit.stride)
-        self.bn1 = nn.BatchNorm2d(unit.outputs)
+        self.bn1 = BatchNorm2d(unit.outputs)
         self.conv2 = convolution(unit.outputs, unit.outputs, 3)
-        self.bn2 = nn.BatchNorm2d(unit.outputs)
+        self.bn2 = BatchNorm2d(unit.outputs)
         self.downsample = shortcut(unit, architecture)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -126,11 +127,11 @@ class Bottleneck(PostActBlock):
         first, second = _strides(unit, architecture)
         groups = architecture.groups
         self.conv1 = convolution(unit.inputs, unit.middle, 1, stride=first)
-        self.bn1 = nn.BatchNorm2d(unit.middle)
+        self.bn1 = BatchNorm2d(unit.middle)
         self.conv2 = convolution(unit.middle, unit.middle, 3, stride=second, groups=groups)
-        self.bn2 = nn.BatchNorm2d(unit.middle)
+        self.bn2 = BatchNorm2d(unit.middle)
         self.conv3 = convolution(unit.middle, unit.outputs, 1)
-        self.bn3 = nn.BatchNorm2d(unit.outputs)
+        self.bn3 = BatchNorm2d(unit.outputs)
         self.downsample = shortcut(unit, architecture)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -171,9 +172,9 @@ class PreActBasicBlock(PreActBlock):
 
     def __init__(self, unit: Unit, architecture: Architecture) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(unit.inputs) if unit.leads else None
+        self.bn1 = BatchNorm2d(unit.inputs) if unit.leads else None
         self.conv1 = convolution(unit.inputs, unit.outputs, 3, stride=unit.stride)
-        self.bn2 = nn.BatchNorm2d(unit.outputs)
+        self.bn2 = BatchNorm2d(unit.outputs)
         self.conv2 = convolution(unit.outputs, unit.outputs, 3)
         self.downsample = shortcut(unit, architecture)
         self.projects = unit.connection == "project"
@@ -196,11 +197,11 @@ class PreActBottleneck(PreActBlock):
         super().__init__()
         first, second = _strides(unit, architecture)
         groups = architecture.groups
-        self.bn1 = nn.BatchNorm2d(unit.inputs) if unit.leads else None
+        self.bn1 = BatchNorm2d(unit.inputs) if unit.leads else None
         self.conv1 = convolution(unit.inputs, unit.middle, 1, stride=first)
-        self.bn2 = nn.BatchNorm2d(unit.middle)
+        self.bn2 = BatchNorm2d(unit.middle)
         self.conv2 = convolution(unit.middle, unit.middle, 3, stride=second, groups=groups)
-        self.bn3 = nn.BatchNorm2d(unit.middle)
+        self.bn3 = BatchNorm2d(unit.middle)
         self.conv3 = convolution(unit.middle, unit.outputs, 1)
         self.downsample = shortcut(unit, architecture)
         self.projects = unit.connection == "project"

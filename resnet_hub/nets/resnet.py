@@ -15,6 +15,7 @@ from resnet_hub.errors import InvalidSetting
 from resnet_hub.nets.backbone import Backbone
 from resnet_hub.nets.blocks import Block, build_block, convolution
 from resnet_hub.nets.checkpointing import run_blocks
+from resnet_hub.nets.layers import BatchNorm2d
 from resnet_hub.nets.stochastic_depth import branch_factors
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.adapt import adapt_head, adapt_stem
@@ -93,12 +94,12 @@ class ResNet(nn.Module):
         kernel, stride = (7, 2) if net.stem == "imagenet" else (3, 1)
         self.conv1 = convolution(net.in_channels, net.width, kernel, stride=stride)
         activates = net.form != "preact" or net.entry == "shared"
-        self.bn1 = nn.BatchNorm2d(net.width) if activates else None
+        self.bn1 = BatchNorm2d(net.width) if activates else None
         self.maxpool = nn.MaxPool2d(3, 2, 1) if net.stem == "imagenet" else nn.Identity()
         for number, units in enumerate(net.stages(), 1):
             stage = nn.Sequential(*(build_block(unit, net) for unit in units))
             self.add_module(f"layer{number}", stage)
-        self.norm = nn.BatchNorm2d(net.features) if net.form == "preact" else None
+        self.norm = BatchNorm2d(net.features) if net.form == "preact" else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(net.features, net.classes)
         self._initialise(zero_init_residual)

@@ -1,6 +1,7 @@
 """Stopping a run by a signal and going on with it: nothing may tell it from a run left alone."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -199,6 +200,23 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path, whole, ca
     message = refusal(capsys, "fit", "--resume", run)
     assert str(last) in message
     assert "not a checkpoint of a run" in message
+
+
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_resuming_never_runs_code_of_a_checkpoint(tmp_path: Path, whole, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    shutil.copytree(whole(SIX), run)
+    torch.save({**checkpoint(run), "callbacks": Bomb(mark)}, run / "checkpoints/last.ckpt")
+    assert "code in it is never run" in refusal(capsys, "fit", "--resume", run)
+    assert not mark.exists()
 
 
 def test_resuming_from_bare_weights_is_refused(tmp_path: Path, whole, capsys):

@@ -115,11 +115,11 @@ urllib.request.install_opener(urllib.request.build_opener(GitHub))
 PRETRAINED = """
 import json, torch
 how = {"trust_repo": True, "verbose": False}
-net = torch.hub.load("someone/resnet_hub", "resnet18", **how)
+net = torch.hub.load("someone/resnet_hub", "resnet152", **how)
 x = torch.load(here + "/../x.pt", weights_only=True)
 first = list(GitHub.asked)
-other = torch.hub.load("someone/resnet_hub:main", "resnet18", weights="a1", classes=7, **how)
-grey = torch.hub.load("someone/resnet_hub:v1", "resnet18", in_channels=1, **how)
+other = torch.hub.load("someone/resnet_hub:main", "resnet152", weights="a1", classes=7, **how)
+grey = torch.hub.load("someone/resnet_hub:v1", "resnet152", in_channels=1, **how)
 with torch.inference_mode():
     logits = net(x)
 import resnet_hub
@@ -186,9 +186,9 @@ def test_torch_hub_gives_pretrained_nets_out_of_githubs_answers_and_the_cache(
     repository, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    net = fill(ResNet("resnet18"))
+    net = ResNet("resnet152").eval()
     net.labels = tuple(imagenet_classes().values())
-    for name in ("resnet18.tv_v1", "resnet18.a1"):
+    for name in ("resnet152.tv_v2", "resnet152.a1"):
         net.save_pretrained(cache.published(name))
     x = torch.randn(2, 3, 64, 64)
     torch.save(x, tmp_path / "x.pt")
@@ -200,7 +200,7 @@ def test_torch_hub_gives_pretrained_nets_out_of_githubs_answers_and_the_cache(
     found = run(STRANGER + GITHUB + PRETRAINED, str(place), str(tmp_path / "here"))
     torch.testing.assert_close(torch.tensor(found["logits"]), net(x).detach())
     assert found["labels"] == 1000
-    assert found["shapes"] == [[7, 512], [64, 1, 7, 7]]
+    assert found["shapes"] == [[7, 2048], [64, 1, 7, 7]]
     assert [url.rpartition("resnet_hub/")[2].partition("?")[0] for url in found["asked"]] == [
         *("tree/main/", "branches", "zipball/main"),
     ]
