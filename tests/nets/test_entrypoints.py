@@ -186,7 +186,7 @@ def test_torch_hub_gives_pretrained_nets_out_of_githubs_answers_and_the_cache(
     repository, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    net = ResNet("resnet152").eval()
+    net = ResNet("resnet152", zero_init_residual=True).eval()  # else its logits are beyond reason
     net.labels = tuple(imagenet_classes().values())
     for name in ("resnet152.tv_v2", "resnet152.a1"):
         net.save_pretrained(cache.published(name))
@@ -198,7 +198,8 @@ def test_torch_hub_gives_pretrained_nets_out_of_githubs_answers_and_the_cache(
     (tmp_path / "here").mkdir()
     place = tmp_path / "torch/hub/someone_resnet_hub_main"
     found = run(STRANGER + GITHUB + PRETRAINED, str(place), str(tmp_path / "here"))
-    torch.testing.assert_close(torch.tensor(found["logits"]), net(x).detach())
+    logits = net(x).detach()
+    torch.testing.assert_close(torch.tensor(found["logits"]), logits, rtol=1e-4, atol=1e-4)
     assert found["labels"] == 1000
     assert found["shapes"] == [[7, 2048], [64, 1, 7, 7]]
     assert [url.rpartition("resnet_hub/")[2].partition("?")[0] for url in found["asked"]] == [
