@@ -11,6 +11,8 @@ from resnet_hub.cli.recipes import check
 from resnet_hub.errors import DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
+from resnet_hub.weights.catalog import find_weights, packaged
+from resnet_hub.weights.sources import LocalFolder, Published, parse
 
 if TYPE_CHECKING:
     from resnet_hub.data.module import DataModule
@@ -87,12 +89,18 @@ def recipe_of(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
         own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
         return replace(recipe, trainer=own), folder / "model"
     if "data" not in flags.values:
-        if not folder.is_dir():
-            from resnet_hub.weights.hub import resolve
-
-            resolve(name)  # says why it is none
-        raise InvalidSetting("test: a model folder needs --data NAME and its --data.root DIR")
+        _check_named(name)
+        raise InvalidSetting("test: a model needs --data NAME and its --data.root DIR")
     return check(flags), name
+
+
+def _check_named(name: str) -> None:
+    """Refuse what names no model, without fetching one."""
+    source = parse(name)
+    if isinstance(source, Published) and packaged(source.name) is None:
+        find_weights(source.name)
+    elif isinstance(source, LocalFolder) and not source.path.is_dir():
+        raise DataMissing(f"{name}: no such folder")
 
 
 def _data_name(layer: Layer) -> Any:
@@ -150,7 +158,6 @@ def _record(model: str | Path, score: "Score") -> str | None:
     """Write a score into a folder of the user's own; return what kept it from that, if anything."""
     from resnet_hub.evaluation.receipts import record
     from resnet_hub.weights import cache
-    from resnet_hub.weights.sources import LocalFolder, parse
 
     source = parse(model)
     if not isinstance(source, LocalFolder) or source.path.is_relative_to(cache.root()):
