@@ -253,6 +253,8 @@ class ResNet(nn.Module):
         """
         card, tensors, path = read_model(source, local_files_only=local_files_only)
         names = tuple(classes) if isinstance(classes, Sequence) else None
+        if isinstance(classes, str) or not all(isinstance(name, str) for name in names or ()):
+            raise InvalidSetting(f"classes: {classes!r} is neither a number nor a list of names")
         count = len(classes) if isinstance(classes, Sequence) else classes
         with torch.device("meta"):
             net = cls(card.architecture, classes=count, in_channels=in_channels)

@@ -1,7 +1,8 @@
 """The folder where fetched weights are kept, each as a model folder that loads without a request.
 
 ``$TORCH_HOME/hub/resnet_hub`` holds ``published/<name>``, ``hub/<org>--<repo>/<commit>``,
-``urls/<digest>``, and ``digests.json``, what each name's file was when it was first fetched.
+``urls/<digest>-<place>``, and ``digests.json``: what each name's file was when it was first
+fetched.
 """
 
 import json
@@ -74,10 +75,24 @@ def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
     return folder
 
 
-def discard(folder: Path) -> None:
-    """Remove a cached folder that turned out to be damaged; it is fetched again when asked for."""
+@contextmanager
+def set_aside(folder: Path) -> Iterator[None]:
+    """Take a cached folder that turned out to be damaged out of the way inside the block.
+
+    If another comes into its place it goes, else it is put back: a server may be down.
+    """
+    aside = folder.with_name(f".aside-{folder.name}")
     with _locked(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        if folder.exists():
+            folder.rename(aside)
+    try:
+        yield
+    finally:
+        with _locked(folder):
+            if aside.exists() and not folder.exists():
+                aside.rename(folder)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def remember(name: str, sha256: str) -> None:
@@ -118,7 +133,8 @@ def clear(source: str | None = None) -> list[Entry]:
     """Remove one source, or all, and whatever interrupted downloads left; return what went."""
     gone = entries(source)
     for entry in gone:
-        discard(entry.folder)
+        with _locked(entry.folder):
+            shutil.rmtree(entry.folder, ignore_errors=True)
     for kind in _KINDS:
         if source is None:
             shutil.rmtree(root() / kind, ignore_errors=True)

@@ -1,5 +1,6 @@
 """From a source to a model folder: on this machine already, or fetched first."""
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urljoin
@@ -69,14 +70,16 @@ def read_model(
         CorruptFile: A folder is no model folder, or a file of it is damaged.
         ResNetHubError: See :func:`resolve`.
     """
+    source = parse(source)
     folder = resolve(source, local_files_only=local_files_only)
     try:
         return read_folder(folder)
     except CorruptFile:
-        if local_files_only or is_offline() or not folder.is_relative_to(cache.root()):
+        ours = not isinstance(source, LocalFolder) and folder.is_relative_to(cache.root())
+        if not ours or local_files_only or is_offline():
             raise
-        cache.discard(folder)
-    return read_folder(resolve(source))
+    with cache.set_aside(folder):
+        return read_folder(resolve(source))
 
 
 def _published(source: Published, offline: bool) -> Path:
@@ -93,7 +96,9 @@ def _published(source: Published, offline: bool) -> Path:
 
 
 def _fetch_url(source: Url, offline: bool) -> Path:
-    folder = cache.root() / "urls" / source.sha256
+    # The card is not in the digest: another server's would be another model.
+    place = hashlib.sha256(source.url.encode()).hexdigest()[:16]
+    folder = cache.root() / "urls" / f"{source.sha256}-{place}"
     if offline and not cache.holds(folder):
         raise DataMissing(f"{source}: not cached, and requests are forbidden; fetch it once online")
 

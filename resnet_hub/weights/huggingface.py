@@ -6,8 +6,6 @@ the right length, so the files themselves are fetched and verified here.
 
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,8 +81,11 @@ def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: 
     if size is not None and not 0 < size <= most:
         raise CorruptFile(f"{source}: {name} of {size:,} bytes is over {most:,}")
     place = urljoin(url, told.location)
+    here, there = urlsplit(url), urlsplit(place)
+    if there.scheme != here.scheme:
+        raise CorruptFile(f"{source}: the server sends to {there.scheme}:, not {here.scheme}:")
     headers = build_hf_headers()
-    if urlsplit(place).netloc != urlsplit(url).netloc:
+    if there.netloc != here.netloc:
         headers.pop("authorization", None)  # the token is the Hub's alone
     path = folder / name
     found = download(place, path, size=size, most=most, headers=headers)
@@ -103,14 +104,22 @@ def _current_commit(source: HubRepo) -> str:
     told = _metadata(source, hf_hub_url(source.repo, CARD_NAME, revision=source.revision))
     if not _COMMIT.fullmatch(commit := str(told.commit_hash)):
         raise CorruptFile(f"{source}: the server names no commit")
+    if _COMMIT.fullmatch(source.revision) and commit != source.revision:
+        raise CorruptFile(f"{source}: the server has another commit under that name")
     return commit
 
 
 def _metadata(source: HubRepo, url: str) -> Any:
     from huggingface_hub import get_hf_file_metadata
 
-    with hidden_token(), _answers_named(source):
-        return get_hf_file_metadata(url, timeout=10)
+    try:
+        with hidden_token():
+            return get_hf_file_metadata(url, timeout=10)
+    except Exception as error:
+        if (reason := _reason(source, error)) is None:
+            raise
+    # Raised here, where no cause clings to it: a server's words may repeat the token.
+    raise DataMissing(f"{source}: {reason}")
 
 
 def _of_client(source: HubRepo) -> Path | None:
@@ -139,30 +148,27 @@ def http_error() -> type[Exception]:
     return cast(type[Exception], library.HTTPError)
 
 
-@contextmanager
-def _answers_named(source: HubRepo) -> Iterator[None]:
-    """Turn the client's errors into a line of ours; a server's own words are never repeated."""
+def _reason(source: HubRepo, error: Exception) -> str | None:
+    """Return in words of ours what the client raised; ``None`` for what it does not raise."""
     from huggingface_hub import errors
 
-    try:
-        yield
-    except errors.GatedRepoError:
-        reason = "is gated: ask for access on its page, then set HF_TOKEN or run `hf auth login`"
-    except errors.RevisionNotFoundError:
-        reason = f"has no revision {source.revision!r}"
-    except errors.EntryNotFoundError:
-        reason = f"no model folder (it lacks {CARD_NAME} or {WEIGHTS_NAME})"
-    except errors.RepositoryNotFoundError:
-        reason = "no such repository, or a private one: set HF_TOKEN or run `hf auth login`"
-    except errors.HfHubHTTPError as error:
+    if isinstance(error, errors.GatedRepoError):
+        return "is gated: ask for access on its page, then set HF_TOKEN or run `hf auth login`"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"has no revision {source.revision!r}"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"no model folder (it lacks {CARD_NAME} or {WEIGHTS_NAME})"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one: set HF_TOKEN or run `hf auth login`"
+    if isinstance(error, errors.HfHubHTTPError):
         status = getattr(error.response, "status_code", "with an error")
         hint = "is HF_TOKEN right?" if status in (401, 403) else "try again"
-        reason = f"the Hub answers {status}; {hint}"
-    except http_error() as error:
-        reason = f"the Hub cannot be reached ({type(error).__name__}); try again"
-    else:
-        return
-    raise DataMissing(f"{source}: {reason}")  # without its cause, which may repeat the token
+        return f"the Hub answers {status}; {hint}"
+    if isinstance(error, http_error()):
+        return f"the Hub cannot be reached ({type(error).__name__}); try again"
+    if isinstance(error, ValueError):  # a name, a token or an answer that cannot be
+        return f"cannot be asked for ({type(error).__name__}); are its name and HF_TOKEN right?"
+    return None
 
 
 def _git_digest(path: Path) -> str:

@@ -16,6 +16,7 @@ from resnet_hub.weights.tokens import hidden_token
 from resnet_hub.weights.transfer import is_offline, probe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+NAMES = (WEIGHTS_NAME, CARD_NAME, README_NAME)
 _LOGIN = "set HF_TOKEN or run `hf auth login`"
 
 
@@ -84,6 +85,7 @@ def push(
                 revision=target.revision,
                 create_pr=pull_request,
             )
+            there = set(client.list_repo_files(target.repo, revision=done.oid))
     except Exception as error:
         if (refusal := _refusal(error, target)) is None:
             raise
@@ -91,6 +93,11 @@ def push(
         raise DataMissing(f"{target.repo}: not pushed, {refusal}")
     if not _COMMIT.fullmatch(str(done.oid)):
         raise DataMissing(f"{target.repo}: the Hub names no commit for what was pushed")
+    if missing := set(NAMES) - there:
+        raise DataMissing(
+            f"{target.repo}: the Hub left out {', '.join(sorted(missing))}; does its .gitignore "
+            "name it?"
+        )
     # Of the server's words only these two, which can be checked, go any further.
     page = f"discussions/{int(done.pr_num)}" if done.pr_num else f"commit/{done.oid}"
     url = f"{client.endpoint}/{target.repo}/{page}"

@@ -78,8 +78,10 @@ def parse(source: "str | Path | Source") -> Source:
     Raises:
         InvalidSetting: A URL or repository that cannot be one, or the home of nobody.
     """
-    if not isinstance(source, str | Path):
+    if isinstance(source, LocalFolder | Published | HubRepo | Url):
         return source
+    if not isinstance(source, str | Path):
+        raise InvalidSetting(f"{source!r}: weights are named by a text or a path")
     if isinstance(source, Path) or source.startswith((".", "/", "~")):
         return LocalFolder(expanded(source))
     if "://" in source:
@@ -98,19 +100,25 @@ def _url(source: str) -> Url:
     url, _, fragment = source.partition("#")
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError:  # an address that is none
         parts, host = urlsplit(""), None
     if not host or not (parts.scheme == "https" or (parts.scheme, host) in _OWN_MACHINE):
-        raise InvalidSetting(f"{source}: weights are fetched by https:// alone")
+        raise InvalidSetting("weights are fetched by https:// alone, from an address that is one")
+    shown = f"{parts.scheme}://{host}{parts.path}"
+    if parts.query or parts.username or parts.password or not url.isascii():
+        raise InvalidSetting(
+            f"{shown}: a URL with a password, a query or other letters than ASCII is not taken, "
+            "for it would be written into recipes and cards; download the folder instead"
+        )
     digest = fragment.removeprefix("sha256=").lower()
     if not fragment.startswith("sha256=") or not _SHA256.fullmatch(digest):
         raise InvalidSetting(
-            f"{source}: append #sha256=… with the file's 64 hex digits, so that what comes is known"
+            f"{shown}: append #sha256=… with the file's 64 hex digits, so that what comes is known"
         )
     if not parts.path.endswith(".safetensors"):
         raise InvalidSetting(
-            f"{source}: not a .safetensors file; `resnet-hub convert` reads others, once downloaded"
+            f"{shown}: not a .safetensors file; `resnet-hub convert` reads others, once downloaded"
         )
     return Url(url, digest)
 

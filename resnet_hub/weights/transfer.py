@@ -15,7 +15,17 @@ from threading import Thread
 from typing import Any, BinaryIO, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, getproxies, urlopen
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    getproxies,
+)
 
 import torch
 
@@ -24,6 +34,7 @@ from resnet_hub.errors import CorruptFile, DataMissing
 MOST_BYTES = 8 << 30
 _PATIENCE = 4.0  # seconds that a server has to answer a first knock
 _STALLED = 20.0  # seconds without a byte
+_GRACE, _SLOWEST = 60.0, 1000  # seconds, after which a mean of so many bytes a second is due
 _TRIES = 5  # in a row that bring nothing new
 _BLOCK = 1 << 20
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # ours, not the network's
@@ -50,7 +61,7 @@ def probe(url: str) -> None:
         try:
             socket.create_connection((host, port), timeout=_PATIENCE).close()
             failed.clear()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             failed[0] = error
 
     # In a thread, because looking a name up heeds no timeout.
@@ -121,14 +132,14 @@ def _fill(
     file: BinaryIO, url: str, *, size: int | None, most: int, headers: Mapping[str, str]
 ) -> None:
     """Ask again, from where it broke off, until the file is whole or nothing new comes."""
-    tries = 0
+    tries, reached, begun = 0, 0, time.monotonic()
     quiet = not sys.stderr.isatty()
     with cast(Any, torch.hub).tqdm(unit="B", unit_scale=True, disable=quiet) as bar:
         while tries < _TRIES:
             before = file.seek(0, os.SEEK_END)
             try:
                 with closing(_open(url, before, headers)) as response:
-                    if _receive(response, file, size=size, most=most, bar=bar):
+                    if _receive(response, file, begun, size=size, most=most, bar=bar):
                         return
                 reason: object = "the connection ended early"
             except HTTPError as error:
@@ -138,11 +149,14 @@ def _fill(
                 reason = f"the server answers {error.code}"
             except _Oversized as error:
                 raise CorruptFile(f"{shown(url)}: what came is another file ({error})") from error
-            except (OSError, HTTPException) as error:
+            except _Slow as error:
+                raise DataMissing(f"{shown(url)}: given up ({error}); try again") from error
+            except (OSError, HTTPException, ValueError) as error:
                 if getattr(error, "errno", None) in _DISK:
                     raise
                 reason = getattr(error, "reason", None) or error
-            tries = 0 if file.seek(0, os.SEEK_END) > before else tries + 1
+            tries = 0 if file.seek(0, os.SEEK_END) > reached else tries + 1
+            reached = max(reached, file.tell())
             time.sleep(0.2 * tries)
     raise DataMissing(f"{shown(url)}: could not be fetched ({reason}); try again")
 
@@ -151,18 +165,42 @@ class _Oversized(Exception):
     """More bytes than there can be."""
 
 
+class _Slow(Exception):
+    """A server that keeps a connection open and sends next to nothing."""
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows a redirect over the web alone, and never from https to http."""
+
+    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+        """Return the request for the new place, or ``None`` to refuse it."""
+        scheme = urlsplit(answer[-1]).scheme
+        return super().redirect_request(req, *answer) if scheme in ("https", req.type) else None
+
+
+def _opener() -> OpenerDirector:
+    """Return what speaks http and https, and nothing else: no file, no ftp."""
+    opener = OpenerDirector()
+    for handler in (
+        *(ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler()),
+        *(_Redirects(), HTTPErrorProcessor()),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
 def _open(url: str, begin: int, headers: Mapping[str, str]) -> HTTPResponse:
     request = Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "resnet-hub"})  # noqa: S310 - sources.py admits https alone
     if begin:
         request.add_header("Range", f"bytes={begin}-")
     for name, value in headers.items():
         request.add_unredirected_header(name, value)
-    response: HTTPResponse = urlopen(request, timeout=_STALLED)  # noqa: S310
+    response: HTTPResponse = _opener().open(request, timeout=_STALLED)
     return response
 
 
 def _receive(
-    response: HTTPResponse, file: BinaryIO, *, size: int | None, most: int, bar: Any
+    response: HTTPResponse, file: BinaryIO, begun: float, *, size: int | None, most: int, bar: Any
 ) -> bool:
     """Append an answer's bytes to the file, or begin it anew; tell whether it is whole now."""
     begin = 0
@@ -180,8 +218,11 @@ def _receive(
     whole = stated if size is None else size
     bar.total = whole
     bar.update(begin - bar.n)
-    while block := response.read(_BLOCK):
+    while block := response.read1(_BLOCK):
         file.write(block)
+        waited = time.monotonic() - begun
+        if waited > _GRACE and file.tell() < waited * _SLOWEST:
+            raise _Slow(f"under {_SLOWEST:,} bytes a second")
         bar.update(len(block))
         if file.tell() > min(most, most if whole is None else whole):
             raise _Oversized(f"over {min(most, whole or most):,} bytes")

@@ -266,6 +266,19 @@ def test_another_class_count_gives_a_fresh_head_and_says_so(folder, caplog):
     assert float(net.fc.weight.detach().std()) > 0
 
 
+@pytest.mark.parametrize("classes", ["ant", [1, 2], b"ab"])
+def test_classes_are_a_number_or_names(folder, classes):
+    with pytest.raises(InvalidSetting, match="is neither a number nor a list of names"):
+        ResNet.from_pretrained(folder, classes=classes)
+
+
+def test_as_many_classes_of_other_names_give_a_fresh_head(folder, caplog):
+    net = ResNet.from_pretrained(folder, classes=list("klmnopqrst"))
+    assert "fresh head for 10 classes (the file has others)" in caplog.text
+    assert net.labels == tuple("klmnopqrst")
+    assert not torch.equal(net.fc.weight, made().fc.weight)
+
+
 def test_the_files_own_class_count_keeps_its_head(folder, caplog):
     net = ResNet.from_pretrained(folder, classes=10, in_channels=3)
     assert_equal_states(net, made())

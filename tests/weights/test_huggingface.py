@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,33 @@ def test_a_copy_of_the_hubs_own_client_is_used_if_it_is_whole(hub, monkeypatch):
     blob.write_bytes(flipped(blob.read_bytes()))
     assert same(ResNet.from_pretrained("org/net"))
     assert len(hub.log) > before
+
+
+def test_a_commit_is_that_commit(hub, files, tmp_path: Path):
+    other = hub.repos["org/net"].branches["main"]
+    hub.repos["org/net"].branches["b" * 40] = other
+    assert "another commit under that name" in refusal(CorruptFile, f"org/net@{'b' * 40}")
+
+
+def test_the_token_goes_over_no_other_scheme(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    place = {"Location": hub.storage.replace("http:", "ftp:")}
+    hub.faults.append(Fault("HEAD .*safetensors", headers=place))
+    assert "the server sends to ftp:, not http:" in refusal(CorruptFile, "org/net")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 500])
+def test_an_error_carries_no_cause_that_repeats_the_token(hub, monkeypatch, status: int):
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    hub.faults.append(Fault("HEAD", status=status, message="bad token {token}"))
+    with pytest.raises(DataMissing) as caught:
+        ResNet.from_pretrained("org/net")
+    assert "hf_good" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_token_that_no_header_can_hold_is_one_line(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_gööd")
+    assert "are its name and HF_TOKEN right?" in refusal(DataMissing, "org/net")
 
 
 def test_a_token_is_in_no_line_log_or_file(hub, monkeypatch, tmp_path: Path, caplog, capfd):

@@ -66,6 +66,16 @@ def test_each_form_is_told_apart(tmp_path: Path, monkeypatch, written: str | Pat
         ("https://host/m.safetensors", "append #sha256=…"),
         ("https://host/m.safetensors#sha256=12", "append #sha256=…"),
         (f"https://host/m.pth#sha256={DIGEST}", "not a .safetensors file; `resnet-hub convert`"),
+        (f"https://me:secret@host/m.safetensors#sha256={DIGEST}", "with a password, a query"),
+        (
+            f"https://host/m.safetensors?key=secret#sha256={DIGEST}",
+            "with a password, a query",
+        ),
+        (f"https://host/mödel.safetensors#sha256={DIGEST}", "other letters than ASCII"),
+        (f"https://host:abc/m.safetensors#sha256={DIGEST}", "by https:// alone"),
+        (f"https://host:99999/m.safetensors#sha256={DIGEST}", "by https:// alone"),
+        (None, "weights are named by a text or a path"),
+        (123, "weights are named by a text or a path"),
         ("~nobody-here/x", "there is no home of a user 'nobody-here'"),
     ],
 )
@@ -74,6 +84,7 @@ def test_what_can_be_no_source_is_refused_in_one_line(written: str, words: str):
         parse(written)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("written", ["a\0b", "n" * 5000, "", "x.y.z", "räume"])

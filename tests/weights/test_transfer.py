@@ -122,6 +122,27 @@ def test_a_redirect_to_a_file_of_this_machine_is_not_followed(hub, path: Path, t
     refused(DataMissing, hub, path)
 
 
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1/file", "http://[::1/", "//"])
+def test_a_redirect_out_of_the_web_is_not_followed(hub, path: Path, place: str):
+    hub.faults.append(Fault("GET /file", status=302, headers={"Location": place}))
+    refused(DataMissing, hub, path)
+
+
+def test_a_server_that_goes_back_and_forth_is_given_up(hub, path: Path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    for cut in (900, 500) * 20:
+        hub.faults.append(Fault("GET /file", cut_after=cut, times=1))
+        hub.faults[-1].headers = {"Content-Range": "bytes 0-"}
+    assert "could not be fetched" in refused(DataMissing, hub, path)
+    assert len(hub.log) < 10
+
+
+def test_a_server_that_drips_is_given_up(hub, path: Path, monkeypatch):
+    monkeypatch.setattr(transfer, "_GRACE", 0)
+    monkeypatch.setattr(transfer, "_SLOWEST", 1 << 50)
+    assert "given up (under " in refused(DataMissing, hub, path)
+
+
 def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -134,7 +155,12 @@ def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
 
 def test_a_server_that_does_not_answer_costs_little(monkeypatch):
     monkeypatch.setattr(transfer, "_PATIENCE", 0.2)
-    monkeypatch.setattr(socket, "create_connection", lambda *a, **k: time.sleep(30))
+
+    def silent(*_: object, **__: object) -> None:
+        time.sleep(10)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", silent)
     began = time.monotonic()
     with pytest.raises(DataMissing, match=r"example\.org:443 cannot be reached"):
         probe("https://example.org/x")

@@ -90,3 +90,42 @@ def test_what_is_damaged_in_the_cache_is_fetched_again(served):
     path = entry.folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert same(ResNet.from_pretrained(source))
+
+
+def test_a_damaged_cache_stays_where_the_server_is_down(served):
+    hub, source = served
+    ResNet.from_pretrained(source)
+    (entry,) = cache.entries()
+    card = entry.folder / "config.json"
+    card.write_text(card.read_text().replace('"format": 1', '"format": 2'))  # of a newer version
+    before = {path.name: path.read_bytes() for path in entry.folder.iterdir()}
+    hub.faults.append(Fault("GET", status=404))
+    with pytest.raises(DataMissing, match="the server answers 404"):
+        ResNet.from_pretrained(source)
+    assert {path.name: path.read_bytes() for path in entry.folder.iterdir()} == before
+
+
+def test_a_folder_that_is_named_is_never_removed_wherever_it_lies(served, tmp_path: Path):
+    _, source = served
+    ResNet.from_pretrained(source)
+    mine = cache.root() / "mine"
+    for folder in (mine, tmp_path / "precious"):
+        folder.mkdir()
+        (folder / "notes").write_text("mine")
+    for name in (mine, cache.root(), f"{cache.root()}/../../../precious", tmp_path / "precious"):
+        with pytest.raises(CorruptFile, match="no model folder"):
+            ResNet.from_pretrained(name)
+    assert (mine / "notes").read_text() == (tmp_path / "precious/notes").read_text() == "mine"
+    assert len(cache.entries()) == 1
+
+
+def test_the_same_weights_from_another_place_have_their_own_card(served):
+    hub, source = served
+    for name in ("config.json", "model.safetensors"):
+        hub.files[f"/other/{name}"] = hub.files[f"/m/{name}"]
+    content = json.loads(hub.files["/other/config.json"])
+    content["labels"] = list("abcdefghij")
+    hub.files["/other/config.json"] = json.dumps(content).encode()
+    assert ResNet.from_pretrained(source.replace("/m/", "/other/")).labels == tuple("abcdefghij")
+    assert ResNet.from_pretrained(source).labels is None
+    assert len(cache.entries()) == 2
