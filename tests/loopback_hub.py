@@ -100,6 +100,7 @@ class LoopbackHub:
         url: What ``HF_ENDPOINT`` has to be.
         repos: By ``org/name``.
         files: Bytes by path, served plainly.
+        ignored: Paths that it takes no upload of, as a ``.gitignore`` there would have it.
         faults: What shall go wrong; the first that fits a request is taken.
         log: Every request.
     """
@@ -109,6 +110,7 @@ class LoopbackHub:
         self.repos: dict[str, Repo] = {}
         self.files: dict[str, bytes] = {}
         self.faults: list[Fault] = []
+        self.ignored: set[str] = set()
         self.log: list[Request] = []
         self.blobs: dict[str, bytes] = {}
         self.lock = threading.RLock()
@@ -390,7 +392,7 @@ class _Handler(BaseHTTPRequestHandler):
             {
                 "path": path,
                 "uploadMode": "lfs" if path.endswith(LFS_SUFFIXES) else "regular",
-                "shouldIgnore": False,
+                "shouldIgnore": path in self.hub.ignored,
                 "oid": tree[path].digest if path in tree else None,
             }
             for path in paths

@@ -399,3 +399,9 @@ def test_a_push_leaves_the_token_nowhere(
     stored = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert TOKEN.encode() not in stored + b"".join(hub.blobs.values())
     assert TOKEN not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_push_that_the_hub_takes_only_a_part_of_is_no_success(hub: LoopbackHub, folder: Path):
+    hub.ignored.add("model.safetensors")
+    with pytest.raises(DataMissing, match=r"the Hub left out model\.safetensors; does its \.git"):
+        push(folder, "me/net")

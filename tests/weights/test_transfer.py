@@ -122,7 +122,7 @@ def test_a_redirect_to_a_file_of_this_machine_is_not_followed(hub, path: Path, t
     refused(DataMissing, hub, path)
 
 
-@pytest.mark.parametrize("place", ["ftp://127.0.0.1/file", "http://[::1/", "//"])
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1/file", "data:,file"])
 def test_a_redirect_out_of_the_web_is_not_followed(hub, path: Path, place: str):
     hub.faults.append(Fault("GET /file", status=302, headers={"Location": place}))
     refused(DataMissing, hub, path)
