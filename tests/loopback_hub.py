@@ -245,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refused:
             self._send_json({"error": refused.message}, refused.status, refused.headers)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815 - http.server's names
 
     def _read_payload(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):

@@ -133,7 +133,7 @@ def test_basic_blocks_with_groups_and_broken_widths_are_refused() -> None:
     with pytest.raises(InvalidSetting, match="must be a multiple of 64"):
         Architecture(depths=(2,), block="bottleneck", width=48, group_width=3)
     with pytest.raises(InvalidSetting, match=r"depths: \[2, 2\] is not 1 to 5 numbers"):
-        Architecture(depths=[2, 2], block="basic")  # type: ignore[arg-type]
+        Architecture(depths=[2, 2], block="basic")
 
 
 def test_unknown_and_missing_fields_are_refused_by_name() -> None:
@@ -152,9 +152,9 @@ def test_fields_left_out_take_the_defaults() -> None:
 
 def test_an_architecture_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        find_row("resnet50").architecture.classes = 10  # type: ignore[misc]
+        find_row("resnet50").architecture.classes = 10
     with pytest.raises(TypeError):
-        ARCHITECTURES["mine"] = find_row("resnet50")  # type: ignore[index]
+        ARCHITECTURES["mine"] = find_row("resnet50")
 
 
 def test_a_plan_joins_every_unit_to_the_next_and_halves_once_a_stage() -> None:

@@ -134,7 +134,7 @@ def _plain_type(argument: ast.arg) -> Any:
         return Any
     try:
         text = ast.unparse(argument.annotation)
-        # Lightning's own source, with nothing but these types in reach.
+        # Lightning's own source, with nothing but these types in reach: hence the noqa.
         return eval(text, {"__builtins__": {}}, dict(_PLAIN))  # noqa: S307
     except (NameError, TypeError):
         return Any

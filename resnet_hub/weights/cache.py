@@ -16,10 +16,9 @@ import torch
 from filelock import FileLock
 
 from resnet_hub.errors import CorruptFile, ResNetHubError
-from resnet_hub.weights.card import CARD_NAME, README_NAME, WEIGHTS_NAME
+from resnet_hub.weights.card import CARD_NAME, FILES, WEIGHTS_NAME
 from resnet_hub.weights.store import write_folder, write_text
 
-NAMES = (WEIGHTS_NAME, CARD_NAME, README_NAME)
 _KINDS = ("published", "hub", "urls")
 
 
@@ -71,7 +70,7 @@ def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
         if not holds(folder):  # another process may have filled it meanwhile
             _sweep(folder)
             shutil.rmtree(folder, ignore_errors=True)
-            write_folder(folder, fill, names=NAMES)
+            write_folder(folder, fill, names=FILES)
     return folder
 
 

@@ -17,6 +17,8 @@ from resnet_hub.zoo import name_of
 FORMAT = 1
 """Format number of the card; raised when a reader of the old one would misread the new one."""
 CARD_NAME, WEIGHTS_NAME, README_NAME = "config.json", "model.safetensors", "README.md"
+FILES = (WEIGHTS_NAME, CARD_NAME, README_NAME)
+"""What a model folder holds, and nothing else."""
 MOST_BYTES = 1 << 20
 MOST_PARAMETERS = 1_000_000_000
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from resnet_hub.errors import CorruptFile, Diverged
 from resnet_hub.paths import expanded
-from resnet_hub.weights.card import CARD_NAME, README_NAME, WEIGHTS_NAME, Card, read_card
+from resnet_hub.weights.card import CARD_NAME, FILES, README_NAME, WEIGHTS_NAME, Card, read_card
 from resnet_hub.weights.match import listed, matched
 from resnet_hub.weights.readme import write_readme
 from resnet_hub.weights.shapes import expected_tensors
@@ -55,7 +55,7 @@ def write_model(folder: str | Path, card: Card, tensors: dict[str, Tensor]) -> C
         nonlocal written
         written = fill_folder(temporary, card, tensors, uses=str(folder))
 
-    write_folder(folder, fill, names=(WEIGHTS_NAME, CARD_NAME, README_NAME))
+    write_folder(folder, fill, names=FILES)
     return written
 
 

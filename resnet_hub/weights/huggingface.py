@@ -71,7 +71,7 @@ def _fill(source: HubRepo, commit: str, folder: Path) -> None:
 
 def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: int) -> str:
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, untyped
 
     url = hf_hub_url(source.repo, name, revision=commit)
     told = _metadata(source, url)

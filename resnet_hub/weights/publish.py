@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
-from resnet_hub.weights.card import CARD_NAME, README_NAME, WEIGHTS_NAME, Card
+from resnet_hub.weights.card import CARD_NAME, FILES, README_NAME, WEIGHTS_NAME, Card
 from resnet_hub.weights.folder import check_folder, rewrite_card
 from resnet_hub.weights.huggingface import http_error
 from resnet_hub.weights.readme import write_readme
@@ -16,7 +16,6 @@ from resnet_hub.weights.tokens import hidden_token
 from resnet_hub.weights.transfer import is_offline, probe
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-NAMES = (WEIGHTS_NAME, CARD_NAME, README_NAME)
 _LOGIN = "set HF_TOKEN or run `hf auth login`"
 
 
@@ -93,7 +92,7 @@ def push(
         raise DataMissing(f"{target.repo}: not pushed, {refusal}")
     if not _COMMIT.fullmatch(str(done.oid)):
         raise DataMissing(f"{target.repo}: the Hub names no commit for what was pushed")
-    if missing := set(NAMES) - there:
+    if missing := set(FILES) - there:
         raise DataMissing(
             f"{target.repo}: the Hub left out {', '.join(sorted(missing))}; does its .gitignore "
             "name it?"

@@ -139,7 +139,7 @@ def _fill(
             before = file.seek(0, os.SEEK_END)
             try:
                 with closing(_open(url, before, headers)) as response:
-                    if _receive(response, file, begun, size=size, most=most, bar=bar):
+                    if _receive(response, file, shown(url), begun, size=size, most=most, bar=bar):
                         return
                 reason: object = "the connection ended early"
             except HTTPError as error:
@@ -147,10 +147,6 @@ def _fill(
                 if error.code < 500:
                     raise DataMissing(f"{shown(url)}: the server answers {error.code}") from error
                 reason = f"the server answers {error.code}"
-            except _Oversized as error:
-                raise CorruptFile(f"{shown(url)}: what came is another file ({error})") from error
-            except _Slow as error:
-                raise DataMissing(f"{shown(url)}: given up ({error}); try again") from error
             except (OSError, HTTPException, ValueError) as error:
                 if getattr(error, "errno", None) in _DISK:
                     raise
@@ -159,14 +155,6 @@ def _fill(
             reached = max(reached, file.tell())
             time.sleep(0.2 * tries)
     raise DataMissing(f"{shown(url)}: could not be fetched ({reason}); try again")
-
-
-class _Oversized(Exception):
-    """More bytes than there can be."""
-
-
-class _Slow(Exception):
-    """A server that keeps a connection open and sends next to nothing."""
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -190,7 +178,8 @@ def _opener() -> OpenerDirector:
 
 
 def _open(url: str, begin: int, headers: Mapping[str, str]) -> HTTPResponse:
-    request = Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "resnet-hub"})  # noqa: S310 - sources.py admits https alone
+    own = {"Accept-Encoding": "identity", "User-Agent": "resnet-hub"}
+    request = Request(url, headers=own)  # noqa: S310 - the opener speaks http and https alone
     if begin:
         request.add_header("Range", f"bytes={begin}-")
     for name, value in headers.items():
@@ -200,9 +189,17 @@ def _open(url: str, begin: int, headers: Mapping[str, str]) -> HTTPResponse:
 
 
 def _receive(
-    response: HTTPResponse, file: BinaryIO, begun: float, *, size: int | None, most: int, bar: Any
+    response: HTTPResponse,
+    file: BinaryIO,
+    name: str,
+    begun: float,
+    *,
+    size: int | None,
+    most: int,
+    bar: Any,
 ) -> bool:
     """Append an answer's bytes to the file, or begin it anew; tell whether it is whole now."""
+    another = f"{name}: what came is another file"
     begin = 0
     if response.status == 206:
         found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -214,16 +211,17 @@ def _receive(
     length = response.headers.get("Content-Length", "")
     stated = begin + int(length) if length.isdecimal() else None
     if None not in (size, stated) and size != stated:
-        raise _Oversized(f"{stated:,} bytes, not {size:,}")
+        raise CorruptFile(f"{another} ({stated:,} bytes, not {size:,})")
     whole = stated if size is None else size
+    limit = most if whole is None else min(most, whole)
     bar.total = whole
     bar.update(begin - bar.n)
     while block := response.read1(_BLOCK):
         file.write(block)
+        bar.update(len(block))
         waited = time.monotonic() - begun
         if waited > _GRACE and file.tell() < waited * _SLOWEST:
-            raise _Slow(f"under {_SLOWEST:,} bytes a second")
-        bar.update(len(block))
-        if file.tell() > min(most, most if whole is None else whole):
-            raise _Oversized(f"over {min(most, whole or most):,} bytes")
+            raise DataMissing(f"{name}: given up (under {_SLOWEST:,} bytes a second); try again")
+        if file.tell() > limit:
+            raise CorruptFile(f"{another} (over {limit:,} bytes)")
     return whole is None or file.tell() == whole

@@ -133,7 +133,7 @@ def test_one_changed_number_changes_its_digest_alone(field: str, names: set[str]
 
 def test_data_that_keeps_its_pixels_to_itself_is_refused(net: ResNet):
     data = digits()
-    data.prepare = lambda batch, *, train: batch._replace(  # type: ignore[method-assign]
+    data.prepare = lambda batch, *, train: batch._replace(
         images=data.preprocess.normalise(batch.images)
     )
     with pytest.raises(InvalidSetting, match="gives a test no pixels"):

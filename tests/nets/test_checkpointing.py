@@ -158,5 +158,8 @@ def test_it_compiles_without_a_graph_break_and_moves_statistics_once(rate):
 def test_features_are_the_same_and_recomputed():
     nets = small(), small(checkpoint_blocks=2)
     torch.testing.assert_close(*(net.features(IMAGES) for net in nets))
-    run = lambda net: net.features(IMAGES)["C3"].sum().backward()  # noqa: E731
+
+    def run(net: ResNet) -> None:
+        net.features(IMAGES)["C3"].sum().backward()
+
     assert calls_of_a_convolution(nets[1], run) == 2

@@ -11,6 +11,7 @@ from loopback_hub import LoopbackHub
 
 from resnet_hub.errors import CorruptFile, ResNetHubError
 from resnet_hub.weights import cache
+from resnet_hub.weights.card import FILES
 from resnet_hub.weights.store import write_text
 from resnet_hub.weights.transfer import download
 
@@ -23,7 +24,7 @@ def home(tmp_path: Path, monkeypatch) -> Path:
 
 
 def fill(folder: Path) -> None:
-    for name in cache.NAMES:
+    for name in FILES:
         write_text(folder / name, "x" * 10)
 
 
@@ -53,7 +54,7 @@ def test_a_folder_is_filled_once(home: Path):
     for _ in range(2):
         assert cache.filled(cache.published("net.a"), counted) == home / "published/net.a"
     assert len(calls) == 1
-    assert files(home) == [f"published/net.a/{name}" for name in sorted(cache.NAMES)]
+    assert files(home) == [f"published/net.a/{name}" for name in sorted(FILES)]
 
 
 def test_what_fails_halfway_leaves_nothing(home: Path):
