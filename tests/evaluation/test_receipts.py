@@ -23,17 +23,6 @@ from resnet_hub.weights.provenance import Provenance, Receipt, Score, software
 CPU = {"accelerator": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)  # on so small images threads wait longer than they work
-
-
-@pytest.fixture
-def net() -> ResNet:
-    torch.manual_seed(0)
-    return ResNet("cifar_resnet20", in_channels=1).eval()
-
-
 def digits(**settings: object) -> Digits:
     data = Digits(DataSettings(name="Digits", **settings))
     data.open()
