@@ -11,7 +11,8 @@ _EPILOG = """\
   resnet-hub convert resnet50.pth FOLDER --net resnet50     theirs into ours
   resnet-hub convert FOLDER resnet50.pth --to torchvision   ours into theirs
 
-Where the other library is installed and has the net, its logits are compared with ours.
+The logits are compared with those of the other library's net, where it is installed, and a CIFAR
+checkpoint's with the paper's equations on its tensors.
 """
 
 
@@ -37,7 +38,7 @@ def convert_command(arguments: list[str]) -> int:
 def _import(chosen: argparse.Namespace) -> int:
     import torch
 
-    from resnet_hub.evaluation.parity import Inputs, compare_with_peer, find_peer
+    from resnet_hub.evaluation.parity import Inputs, compare_converted
     from resnet_hub.nets.resnet import ResNet
     from resnet_hub.weights.convert import convert, read_checkpoint
     from resnet_hub.weights.match import matched
@@ -58,12 +59,8 @@ def _import(chosen: argparse.Namespace) -> int:
     net.preprocess = found.preprocess or net.preprocess
     net.labels = found.labels
     net.eval()
-    peer, parity = find_peer(net.architecture, found.peers), None
-    if peer:
-        inputs = Inputs.for_net(net, [expanded(image) for image in chosen.image])
-        parity = compare_with_peer(
-            net, peer, tensors=found.original, inputs=inputs, where=str(path)
-        )
+    inputs = Inputs.for_net(net, [expanded(image) for image in chosen.image])
+    parity = compare_converted(net, found, inputs=inputs, where=str(path))
     source = f"{path.name} ({found.form}), SHA-256 {sha256_of(path)}"
     net.save_pretrained(folder, provenance=replace(origin, source=source, parity=parity))
     proof = parity or "parity not proven (no library here builds this net from such a file)"

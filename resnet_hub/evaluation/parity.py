@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, cast
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from resnet_hub.architecture import Architecture
 from resnet_hub.data.images import read_image
 from resnet_hub.errors import Diverged, WeightsMismatch
+from resnet_hub.evaluation.equations import cifar_logits
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import integers, sample_keys
+from resnet_hub.weights.convert import AKAMASTER, Converted
 from resnet_hub.weights.match import matched
 from resnet_hub.weights.peers import Peer, peer_name
 from resnet_hub.weights.provenance import Parity
@@ -86,6 +89,38 @@ def compare(
             f"from {against}, which is another function; please report it"
         )
     return Parity(against=f"{against}, on {inputs.kind}", largest=largest, n=len(inputs.tensor))
+
+
+def compare_converted(
+    net: ResNet, found: Converted, *, inputs: Inputs, where: str
+) -> Parity | None:
+    """Compare a net with another form of the checkpoint that it was converted from.
+
+    That is the library's own net, filled with the file's tensors, or where no library has it the
+    paper's equations on them; ``None`` where there is neither.
+
+    Args:
+        net: The net, in evaluation mode, its head as wide as the file's.
+        found: The checkpoint.
+        inputs: What to compare on.
+        where: Where the checkpoint lies, for messages.
+
+    Raises:
+        WeightsMismatch: They are two functions.
+        Diverged: The logits are not finite.
+    """
+    if peer := find_peer(net.architecture, found.peers):
+        return compare_with_peer(net, peer, tensors=found.original, inputs=inputs, where=where)
+    own = net.architecture
+    if found.form == AKAMASTER and (own.form, own.block, own.shortcut) == (
+        "residual",
+        "basic",
+        "A",
+    ):
+        against = "the equations of 1512.03385 on the file's tensors"
+        theirs = partial(cifar_logits, {n: t.float() for n, t in found.original.items()})
+        return compare(net, theirs, inputs=inputs, against=against, where=where)
+    return None
 
 
 def find_peer(architecture: Architecture, peers: Iterable[Peer]) -> Peer | None:

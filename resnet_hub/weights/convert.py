@@ -46,6 +46,9 @@ class Converted:
         return _classes(self.tensors)
 
 
+AKAMASTER = "akamaster/pytorch_resnet_cifar10"
+"""Form of the published CIFAR checkpoints."""
+
 _ZIP = b"PK\x03\x04"
 
 
@@ -131,7 +134,7 @@ def convert(tensors: Mapping[str, Tensor], *, where: str = "the checkpoint") -> 
         return Converted(
             plain,
             original,
-            "akamaster/pytorch_resnet_cifar10",
+            AKAMASTER,
             Preprocess(size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
             CIFAR10_LABELS if _classes(plain) == len(CIFAR10_LABELS) else None,
         )

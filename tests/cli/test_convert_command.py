@@ -233,11 +233,24 @@ def test_parity_is_on_pictures_where_some_are_given(tmp_path: Path):
     assert found.n == 3
 
 
-def test_a_form_that_no_library_builds_is_converted_and_said_not_to_be_proven(
-    tmp_path: Path, capsys
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_cifar_checkpoint_is_compared_with_the_papers_equations(
+    tmp_path: Path, capsys, dtype: torch.dtype
 ):
-    torch.save(akamaster(ResNet(SMALL)), tmp_path / "a.th")
+    torch.save(akamaster(fill(ResNet(SMALL)).to(dtype)), tmp_path / "a.th")
     assert command("convert", tmp_path / "a.th", tmp_path / "out", f"--net={SMALL}") == 0
+    found = read_card(tmp_path / "out").provenance.parity
+    assert found.against == "the equations of 1512.03385 on the file's tensors, on noise"
+    assert 0 < found.largest < 1e-4
+    assert str(found) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["cifar_plain20", "cifar_resnet164"])
+def test_a_form_that_nothing_else_computes_is_converted_and_said_not_to_be_proven(
+    tmp_path: Path, capsys, name: str
+):
+    torch.save(akamaster(ResNet(name)), tmp_path / "a.th")
+    assert command("convert", tmp_path / "a.th", tmp_path / "out", f"--net={name}") == 0
     assert "parity not proven (no library here builds this net" in capsys.readouterr().out
     assert read_card(tmp_path / "out").provenance.parity is None
 

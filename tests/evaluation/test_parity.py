@@ -3,11 +3,12 @@
 import pytest
 import torch
 from PIL import Image
-from reference_nets import fill
+from reference_nets import akamaster, fill
 
 from resnet_hub.errors import BadData, Diverged, WeightsMismatch
-from resnet_hub.evaluation.parity import TOLERANCE, Inputs, compare, find_peer
+from resnet_hub.evaluation.parity import TOLERANCE, Inputs, compare, compare_converted, find_peer
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.convert import convert
 from resnet_hub.weights.provenance import Parity
 from resnet_hub.zoo import find_row
 
@@ -95,3 +96,15 @@ def test_the_first_library_that_has_a_net_and_is_installed_is_found():
     assert find_peer(row["resnet200"], both) == "timm"
     assert find_peer(row["resnet50_v1"], both) is None
     assert find_peer(row["resnet50"], ()) is None
+
+
+@pytest.mark.parametrize(("name", "channels"), [("cifar_resnet20", 1), ("cifar_resnet56", 3)])
+def test_a_cifar_checkpoint_is_the_papers_equations_and_no_other_net(name: str, channels: int):
+    net = fill(ResNet(name, classes=4, in_channels=channels))
+    found = convert(akamaster(net))
+    inputs = Inputs.for_net(net)
+    assert compare_converted(net, found, inputs=inputs, where="f").n == 2
+    other = ResNet(name, classes=4, in_channels=channels, zeros="end").eval()
+    other.load_state_dict(net.state_dict())
+    with pytest.raises(WeightsMismatch, match=r"differ by .* from the equations of 1512\.03385"):
+        compare_converted(other, found, inputs=inputs, where="f")
