@@ -1,7 +1,10 @@
 """The names of the classes of CIFAR and ImageNet, in the order of their labels."""
 
 import csv
+from collections.abc import Sequence
 from importlib.resources import files
+
+from resnet_hub.errors import InvalidSetting
 
 CIFAR10_LABELS = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -30,3 +33,18 @@ def imagenet_classes() -> dict[str, str]:
     """
     text = files("resnet_hub").joinpath("imagenet_classes.csv").read_text(encoding="utf-8")
     return {row["wnid"]: row["name"] for row in csv.DictReader(text.splitlines())}
+
+
+def counted(classes: int | Sequence[str] | None) -> tuple[int | None, tuple[str, ...] | None]:
+    """Return how many classes are meant, and their names, each where it is told.
+
+    Raises:
+        InvalidSetting: Neither a number nor a list of names.
+    """
+    if classes is None or (isinstance(classes, int) and not isinstance(classes, bool)):
+        return classes, None
+    if isinstance(classes, Sequence) and not isinstance(classes, str):
+        names = tuple(classes)
+        if all(isinstance(name, str) for name in names):
+            return len(names), names
+    raise InvalidSetting(f"classes: {classes!r} is neither a number nor a list of names")

@@ -10,7 +10,7 @@ def cache_command(arguments: list[str]) -> int:
     """Run ``resnet-hub cache``."""
     parser = Arguments("cache", "List the fetched weights, or remove them.")
     parser.add_argument("action", choices=("list", "clear"))
-    parser.add_argument("source", nargs="?", help="clear this one alone, as the list calls it")
+    parser.add_argument("source", nargs="?", help="this one alone: its name, repository or URL")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead")
     chosen = parser.parse_args(arguments)
 
@@ -21,11 +21,20 @@ def cache_command(arguments: list[str]) -> int:
     if chosen.source is not None and not found:
         raise DataMissing(f"{chosen.source}: not cached (`resnet-hub cache list` shows what is)")
     if chosen.json:
-        facts = [{"source": e.source, "folder": str(e.folder), "bytes": e.size} for e in found]
+        facts = [
+            {
+                "source": entry.source,
+                "revisions": entry.revisions,
+                "folder": str(entry.folder),
+                "bytes": entry.size,
+            }
+            for entry in found
+        ]
         print(json.dumps(facts))
         return 0
     for entry in found:
-        print(printable(f"{entry.size / 1e6:10,.1f} MB  {entry.source}"))
+        revisions = f"  ({', '.join(entry.revisions)})" if entry.revisions else ""
+        print(printable(f"{entry.size / 1e6:10,.1f} MB  {entry.source}{revisions}"))
     total = sum(entry.size for entry in found) / 1e6
     print(printable(f"{total:10,.1f} MB  {'' if listing else 'freed '}in {cache.root()}"))
     return 0

@@ -41,13 +41,15 @@ def _import(chosen: argparse.Namespace) -> int:
     from resnet_hub.evaluation.parity import Inputs, compare_converted
     from resnet_hub.nets.resnet import ResNet
     from resnet_hub.weights.convert import convert, read_checkpoint
+    from resnet_hub.weights.licences import canonical_licence
     from resnet_hub.weights.match import matched
     from resnet_hub.weights.provenance import Provenance
     from resnet_hub.weights.store import sha256_of
     from resnet_hub.zoo import find_row
 
     # What is mistyped is said before a long read.
-    architecture, origin = find_row(chosen.net).architecture, Provenance(licence=chosen.licence)
+    licence = None if chosen.licence is None else canonical_licence(chosen.licence)
+    architecture, origin = find_row(chosen.net).architecture, Provenance(licence=licence)
     path, folder = expanded(chosen.source), expanded(chosen.out)
     found = convert(read_checkpoint(path), where=str(path))
     try:

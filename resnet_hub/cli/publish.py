@@ -13,7 +13,9 @@ from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
 
 if TYPE_CHECKING:
+    from resnet_hub.evaluation.receipts import Comparison
     from resnet_hub.weights.card import Card
+    from resnet_hub.weights.provenance import Score
 
 VERIFY_HELP = """usage: resnet-hub verify FOLDER|RUN [--data NAME] [--data.KEY X] [--trainer.KEY X]
                          [--json]
@@ -46,8 +48,10 @@ def push_command(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     chosen = parser.parse_args(arguments)
 
+    from resnet_hub.weights.huggingface import check_endpoint
     from resnet_hub.weights.publish import push
 
+    check_endpoint()
     _quiet_client()
     done = push(
         chosen.folder,
@@ -88,24 +92,36 @@ def verify_command(arguments: list[str]) -> int:
     measures = "data" in flags.values or (expanded(name) / "recipe.yaml").is_file()
     recipe, model = recipe_of(name, flags) if measures else (None, name)
 
-    from resnet_hub.weights.folder import check_folder
-    from resnet_hub.weights.hub import resolve
+    from resnet_hub.weights.folder import check_contents, read_readme
+    from resnet_hub.weights.hub import read_model
+    from resnet_hub.weights.readme import contradicts
 
-    card = check_folder(resolve(model))
-    facts: dict[str, Any] = {"model": str(model), "sha256": card.provenance.sha256}
-    if recipe is not None:
-        return _measure_again(recipe, model, card, facts, as_json)
-    receipts = sum(score.receipt is not None for score in card.provenance.scores)
-    facts |= {"verdict": "sound", "receipts": receipts}
-    line = f"{model}: sound, SHA-256 {card.provenance.sha256}, scores with a receipt: {receipts}"
-    print(json.dumps(facts) if as_json else printable(line))
-    return 0
+    card, tensors, path = read_model(model)
+    check_contents(card, tensors, path)
+    facts: dict[str, Any] = {
+        "model": str(model),
+        "sha256": card.provenance.sha256,
+        "readme_contradicts": contradicts(read_readme(path.parent), card),
+    }
+    if recipe is None:
+        receipts = sum(score.receipt is not None for score in card.provenance.scores)
+        facts |= {"verdict": "sound", "receipts": receipts}
+        line = f"sound, SHA-256 {card.provenance.sha256}, scores with a receipt: {receipts}"
+    else:
+        from resnet_hub.cli.console import is_first
+
+        comparison = _measured_again(recipe, model, card)
+        if not is_first():
+            return 0
+        facts |= asdict(comparison)
+        line = _line(comparison)
+    if facts["readme_contradicts"]:
+        line += "; README.md says other than config.json, which is what counts"
+    print(json.dumps(facts, allow_nan=False) if as_json else printable(f"{model}: {line}"))
+    return 1 if facts["verdict"] == "differs" else 0
 
 
-def _measure_again(
-    recipe: Recipe, model: str | Path, card: "Card", facts: dict[str, Any], as_json: bool
-) -> int:
-    from resnet_hub.cli.console import say
+def _measured_again(recipe: Recipe, model: str | Path, card: "Card") -> "Comparison":
     from resnet_hub.evaluation.receipts import compare, recorded_scores
     from resnet_hub.nets.resnet import ResNet
 
@@ -116,12 +132,18 @@ def _measure_again(
     found = measured(ResNet.from_pretrained(model), data, options)
     if found.receipt is None:
         raise InvalidSetting("verify: measures all images; leave trainer.limit_test_batches out")
-    precision = found.receipt.precision
-    comparison = compare(recorded_scores(known, found.data, precision=precision), found)
-    if as_json:
-        say(json.dumps({**facts, **asdict(comparison)}, allow_nan=False))
-    else:
-        what = f"{found.data}, n = {found.n:,}, top-1 {found.top1:.2%}, {precision}"
-        listed = "".join(f"; {difference}" for difference in comparison.differences)
-        say(f"{model}: {comparison.verdict}{listed} ({what})")
-    return 1 if comparison.differences else 0
+    return compare(known, found)
+
+
+def _line(comparison: "Comparison") -> str:
+    found = comparison.found
+    listed = "".join(f"; {difference}" for difference in comparison.differences)
+    precision = found.receipt.precision if found.receipt else ""
+    what = f"{found.data}, n = {found.n:,}, top-1 {found.top1:.2%}, {precision}"
+    others = ", ".join(_named(score) for score in comparison.unmeasured)
+    return f"{comparison.verdict}{listed} ({what})" + (f"; not measured: {others}" * bool(others))
+
+
+def _named(score: "Score") -> str:
+    place = str(score.receipt) if score.receipt else "without a receipt"
+    return f"{score.data} (top-1 {score.top1:.2%}, n = {score.n:,}, {place})"

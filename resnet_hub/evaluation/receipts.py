@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from resnet_hub.errors import DataMissing
-from resnet_hub.weights.card import read_card
-from resnet_hub.weights.folder import rewrite_card
+from resnet_hub.weights.card import Card
+from resnet_hub.weights.folder import amend_card
 from resnet_hub.weights.provenance import Receipt, Score
 
 Verdict = Literal["same bits", "same answers, other bits", "differs"]
@@ -22,12 +22,14 @@ class Comparison:
         found: The score measured now.
         verdict: Whether every logit is the same to the bit, or every answer, or neither.
         differences: What differs, in words; empty where no more than bits do.
+        unmeasured: The card's other scores, about which this says nothing.
     """
 
     recorded: Score
     found: Score
     verdict: Verdict
     differences: tuple[str, ...]
+    unmeasured: tuple[Score, ...]
 
 
 def record(folder: Path, score: Score) -> None:
@@ -40,15 +42,17 @@ def record(folder: Path, score: Score) -> None:
         InvalidSetting: The card would be too long.
         ResNetHubError: The disk refused.
     """
-    card = read_card(folder)
-    scores = list(card.provenance.scores)
-    places = [i for i, other in enumerate(scores) if _key(other) == _key(score)]
-    if score.receipt is not None and places:
-        scores[places[0]] = score
-    else:
-        scores.append(score)
-    if (updated := tuple(scores)) != card.provenance.scores:
-        rewrite_card(folder, replace(card, provenance=replace(card.provenance, scores=updated)))
+
+    def recorded(card: Card) -> Card:
+        scores = list(card.provenance.scores)
+        places = [i for i, other in enumerate(scores) if _key(other) == _key(score)]
+        if score.receipt is not None and places:
+            scores[places[0]] = score
+        else:
+            scores.append(score)
+        return replace(card, provenance=replace(card.provenance, scores=tuple(scores)))
+
+    amend_card(folder, recorded)
 
 
 def recorded_scores(
@@ -77,21 +81,29 @@ def recorded_scores(
     return fitting
 
 
-def compare(recorded: Sequence[Score], found: Score) -> Comparison:
+def compare(scores: Sequence[Score], found: Score) -> Comparison:
     """Compare a measurement with the recorded one of the same images, or else with the first.
 
     Args:
-        recorded: At least one score, each with its receipt.
+        scores: The card's; one at least is of the same data and precision, with its receipt.
         found: What was measured now, with its receipt.
+
+    Raises:
+        DataMissing: None of them can be compared.
     """
-    own = [score for score in recorded if _key(score) == _key(found)]
-    nearest = (own or recorded)[0]
-    differences = tuple(_differences(nearest, found))
-    if differences:
-        return Comparison(nearest, found, "differs", differences)
-    old, new = _receipts(nearest, found)
-    same = old.logits_sha256 == new.logits_sha256
-    return Comparison(nearest, found, "same bits" if same else "same answers, other bits", ())
+    (receipt,) = _receipts(found)
+    fitting = recorded_scores(scores, found.data, precision=receipt.precision)
+    compared = [score for score in fitting if _key(score) == _key(found)] or fitting[:1]
+    # A card may hold two of the same images, if somebody wrote them there: each has to be true.
+    recorded = max(compared, key=lambda score: len(_differences(score, found)))
+    differences = tuple(_differences(recorded, found))
+    verdict: Verdict = "differs"
+    if not differences:
+        (old,) = _receipts(recorded)
+        same = old.logits_sha256 == receipt.logits_sha256
+        verdict = "same bits" if same else "same answers, other bits"
+    unmeasured = tuple(score for score in scores if score not in compared)
+    return Comparison(recorded, found, verdict, differences, unmeasured)
 
 
 def _differences(recorded: Score, found: Score) -> list[str]:

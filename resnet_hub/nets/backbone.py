@@ -98,12 +98,13 @@ class Backbone(nn.Module):
         super().__init__()
         stages = net.stages
         dilated = replace_stride_with_dilation or (False,) * (len(stages) - 1)
-        if len(dilated) != len(stages) - 1:
+        if len(dilated) != len(stages) - 1 or not all(isinstance(x, bool) for x in dilated):
             raise InvalidSetting(
-                f"replace_stride_with_dilation: {len(dilated)} values for "
-                f"{len(stages) - 1} stages after the first"
+                f"replace_stride_with_dilation: {replace_stride_with_dilation!r} is not one of "
+                f"True and False for each of the {len(stages) - 1} stages after the first"
             )
-        if trainable_layers not in range(len(stages) + 2):
+        whole = isinstance(trainable_layers, int) and not isinstance(trainable_layers, bool)
+        if not whole or trainable_layers not in range(len(stages) + 2):
             raise InvalidSetting(
                 f"trainable_layers: {trainable_layers!r} is not 0 to {len(stages) + 1}, "
                 "the net's stages and its stem"

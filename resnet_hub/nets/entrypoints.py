@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from resnet_hub.counting import multiply_adds, natural_size, parameters
@@ -26,7 +26,7 @@ def _entry_point(name: str) -> EntryPoint:
     def entry(
         weights: str | None = "default",
         *,
-        classes: int | None = None,
+        classes: int | Sequence[str] | None = None,
         in_channels: int | None = None,
     ) -> ResNet:
         from resnet_hub.nets.resnet import ResNet
@@ -53,7 +53,8 @@ def _entry_point(name: str) -> EntryPoint:
         weights: ``"default"`` for the published default weights; a tag ({tags}); a model folder's
             path; a Hub repository (``org/repo``); a URL with its digest; or ``None`` for a fresh
             net.
-        classes: Outputs; another number than the weights' gives a fresh head.
+        classes: Outputs, or their names; another number than the weights', or other names, gives a
+            fresh head.
         in_channels: Image channels; another number than the weights' adapts the first convolution.
 
     Returns:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from resnet_hub import __version__
 from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.labels import counted
 from resnet_hub.nets.backbone import Backbone
 from resnet_hub.nets.blocks import Block, build_block, convolution
 from resnet_hub.nets.checkpointing import run_blocks
@@ -46,7 +47,7 @@ class ResNet(nn.Module):
 
     Args:
         name_or_architecture: A row's name, or any architecture.
-        classes: Outputs; by default the architecture's.
+        classes: Outputs, or their names; by default as many as the architecture's.
         in_channels: Image channels; by default the architecture's.
         shortcut: Option A, B or C instead of the architecture's.
         zeros: Placement of option A's zero channels instead of the architecture's.
@@ -64,7 +65,7 @@ class ResNet(nn.Module):
         self,
         name_or_architecture: str | Architecture,
         *,
-        classes: int | None = None,
+        classes: int | Sequence[str] | None = None,
         in_channels: int | None = None,
         shortcut: ShortcutOption | None = None,
         zeros: ZeroPlacement | None = None,
@@ -78,16 +79,16 @@ class ResNet(nn.Module):
             own = find_row(own).architecture
         if shortcut is not None and own.form == "plain":
             raise InvalidSetting("shortcut: a plain net has none")
+        count, self.labels = counted(classes)
         net = replace(
             own,
-            classes=own.classes if classes is None else classes,
+            classes=own.classes if count is None else count,
             in_channels=own.in_channels if in_channels is None else in_channels,
             shortcut=shortcut or own.shortcut,
             zeros=zeros or own.zeros,
         )
         self.architecture = net
         self.preprocess = Preprocess.default_for(net)
-        self.labels: tuple[str, ...] | None = None
         self.stochastic_depth = stochastic_depth
         self.checkpoint_blocks = checkpoint_blocks
 
@@ -252,10 +253,7 @@ class ResNet(nn.Module):
             WeightsMismatch: The tensors do not fit the card's architecture.
         """
         card, tensors, path = read_model(source, local_files_only=local_files_only)
-        names = tuple(classes) if isinstance(classes, Sequence) else None
-        if isinstance(classes, str) or not all(isinstance(name, str) for name in names or ()):
-            raise InvalidSetting(f"classes: {classes!r} is neither a number nor a list of names")
-        count = len(classes) if isinstance(classes, Sequence) else classes
+        count, names = counted(classes)
         with torch.device("meta"):
             net = cls(card.architecture, classes=count, in_channels=in_channels)
         net.preprocess = card.preprocess.with_channels(net.architecture.in_channels)

@@ -2,23 +2,30 @@
 
 ``$TORCH_HOME/hub/resnet_hub`` holds ``published/<name>``, ``hub/<org>--<repo>/<commit>``,
 ``urls/<digest>-<place>``, and ``digests.json``: what each name's file was when it was first
-fetched.
+fetched. Beside each folder a hidden file of its name says where it came from and what its card was.
 """
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.parse import quote, unquote
 
 import torch
 from filelock import FileLock
 
 from resnet_hub.errors import CorruptFile, ResNetHubError
 from resnet_hub.weights.card import CARD_NAME, FILES, WEIGHTS_NAME
-from resnet_hub.weights.store import write_folder, write_text
+from resnet_hub.weights.store import sha256_of, write_folder, write_text
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _KINDS = ("published", "hub", "urls")
 
 
@@ -30,11 +37,19 @@ class Entry:
         source: What ``from_pretrained`` calls it.
         folder: Where it lies.
         size: Its bytes.
+        revisions: Branches and tags of a repository that mean it.
     """
 
     source: str
     folder: Path
     size: int
+    revisions: tuple[str, ...] = ()
+
+    def is_called(self, source: str) -> bool:
+        """Whether a source means this entry: its own name, its repository, a revision of it."""
+        own, asked = self.source.removeprefix("hf:"), source.removeprefix("hf:")
+        repo = own.partition("@")[0]
+        return asked in (own, repo, *(f"{repo}@{revision}" for revision in self.revisions))
 
 
 def root() -> Path:
@@ -52,7 +67,21 @@ def holds(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (CARD_NAME, WEIGHTS_NAME))
 
 
-def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
+def revision_file(repo: str, revision: str) -> Path:
+    """Return the file that keeps what commit a repository's branch or tag was."""
+    return root() / "hub" / repo.replace("/", "--") / "revisions" / quote(revision, safe="")
+
+
+def read_revision(repo: str, revision: str) -> str | None:
+    """Return the commit that a repository's branch or tag was, where that is known."""
+    try:
+        commit = revision_file(repo, revision).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return commit if _COMMIT.fullmatch(commit) else None
+
+
+def filled(folder: Path, fill: Callable[[Path], None], *, source: str) -> Path:
     """Return a model folder of the cache, filled first if it is not there.
 
     Of several processes that ask for it at once one fills it, and the others wait.
@@ -60,18 +89,40 @@ def filled(folder: Path, fill: Callable[[Path], None]) -> Path:
     Args:
         folder: Below :func:`root`.
         fill: Called with an empty folder; what it leaves there appears whole or not at all.
+        source: What ``from_pretrained`` calls it.
 
     Raises:
         ResNetHubError: The disk refused, or whatever ``fill`` raises; what was there is intact.
     """
+
+    def filled_and_noted(place: Path) -> None:
+        fill(place)
+        note = {"source": source, "card": sha256_of(place / CARD_NAME)}
+        write_text(_note(folder), json.dumps(note) + "\n")
+
     if holds(folder):
         return folder
-    with _locked(folder):
+    with _locked(folder), _unwound_by_sigterm():
         if not holds(folder):  # another process may have filled it meanwhile
             _sweep(folder)
             shutil.rmtree(folder, ignore_errors=True)
-            write_folder(folder, fill, names=FILES)
+            write_folder(folder, filled_and_noted, names=FILES)
     return folder
+
+
+def check(folder: Path) -> None:
+    """Refuse a cached folder whose card is not the one that was fetched; weights have its digest.
+
+    Raises:
+        CorruptFile: The card was changed, or is gone.
+    """
+    note, card = _read_note(folder), folder / CARD_NAME
+    # Without a note, as in a folder that was copied here, there is nothing to hold it to.
+    if note and (not card.is_file() or sha256_of(card) != note["card"]):
+        raise CorruptFile(
+            f"{card}: changed since it was fetched; `resnet-hub cache clear {note['source']}` and "
+            "fetch it again"
+        )
 
 
 @contextmanager
@@ -120,10 +171,11 @@ def entries(source: str | None = None) -> list[Entry]:
     for kind in _KINDS:
         for card in sorted((root() / kind).glob(f"*/{'*/' if kind == 'hub' else ''}{CARD_NAME}")):
             folder = card.parent
+            if folder.name.startswith("."):  # being filled, or set aside
+                continue
             size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-            entry = Entry(_source(kind, folder), folder, size)
-            own = entry.source.removeprefix("hf:")
-            if source is None or source.removeprefix("hf:") in (own, own.partition("@")[0]):
+            entry = Entry(_source(kind, folder), folder, size, _revisions(kind, folder))
+            if source is None or entry.is_called(source):
                 found.append(entry)
     return found
 
@@ -134,6 +186,7 @@ def clear(source: str | None = None) -> list[Entry]:
     for entry in gone:
         with _locked(entry.folder):
             shutil.rmtree(entry.folder, ignore_errors=True)
+            _note(entry.folder).unlink(missing_ok=True)
     for kind in _KINDS:
         if source is None:
             shutil.rmtree(root() / kind, ignore_errors=True)
@@ -143,7 +196,29 @@ def clear(source: str | None = None) -> list[Entry]:
 def _source(kind: str, folder: Path) -> str:
     if kind == "hub":
         return f"hf:{folder.parent.name.replace('--', '/')}@{folder.name}"
-    return folder.name if kind == "published" else f"sha256:{folder.name}"
+    note = _read_note(folder)
+    return note["source"] if note else folder.name
+
+
+def _revisions(kind: str, folder: Path) -> tuple[str, ...]:
+    if kind != "hub":
+        return ()
+    repo = folder.parent.name.replace("--", "/")
+    names = sorted(unquote(path.name) for path in folder.parent.glob("revisions/*"))
+    return tuple(name for name in names if read_revision(repo, name) == folder.name)
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.json")
+
+
+def _read_note(folder: Path) -> Mapping[str, str] | None:
+    try:
+        note = json.loads(_note(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    texts = isinstance(note, dict) and all(isinstance(text, str) for text in note.values())
+    return note if texts and {"source", "card"} <= set(note) else None
 
 
 def _sweep(folder: Path) -> None:
@@ -182,3 +257,21 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         holder.release()
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which would end the process on the spot, remove what is half done first."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

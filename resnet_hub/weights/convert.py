@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZipFile
@@ -109,7 +110,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> None:
     elif path.suffix == ".pth":
         # Clones: of a tensor that is part of a larger memory, torch would write the whole of it.
         own = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        write_file(path, lambda file: torch.save(own, file))
+        content = BytesIO()  # as torch keeps a disk's reason to itself
+        torch.save(own, content)
+        write_file(path, lambda file: file.write(content.getbuffer()))
     else:
         raise InvalidSetting(f"{path}: a checkpoint's name ends in .safetensors or .pth")
 

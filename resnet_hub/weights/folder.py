@@ -1,5 +1,6 @@
 """Model folders: weights, card and README, read and written whole."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from resnet_hub.errors import CorruptFile, Diverged
 from resnet_hub.paths import expanded
 from resnet_hub.weights.card import CARD_NAME, FILES, README_NAME, WEIGHTS_NAME, Card, read_card
 from resnet_hub.weights.match import listed, matched
-from resnet_hub.weights.readme import write_readme
+from resnet_hub.weights.readme import kept_words, write_readme
 from resnet_hub.weights.shapes import expected_tensors
 from resnet_hub.weights.store import (
+    locked,
     read_tensors,
     sha256_of,
     write_folder,
@@ -85,15 +87,35 @@ def fill_folder(folder: Path, card: Card, tensors: dict[str, Tensor], *, uses: s
     return written
 
 
-def rewrite_card(folder: Path, card: Card) -> None:
-    """Replace a model folder's card, and its README by it; the weights stay untouched.
+def amend_card(folder: Path, change: Callable[[Card], Card]) -> Card:
+    """Change a model folder's card, and its README by it; the weights stay untouched.
+
+    Of several processes that do it at once none loses another's change. A README that this package
+    did not write stays as it is.
+
+    Args:
+        folder: The model folder.
+        change: Returns the new card, given the present one.
+
+    Returns:
+        The new card.
 
     Raises:
+        CorruptFile: No card there, or one that cannot be read, or a README that is no text.
         InvalidSetting: The card is too long.
         ResNetHubError: The disk refused.
     """
-    write_text(folder / CARD_NAME, card.to_json())
-    write_text(folder / README_NAME, write_readme(card, str(folder)))
+    with locked(folder):
+        card = read_card(folder)
+        changed = change(card)
+        if changed == card:
+            return card
+        there = (folder / README_NAME).is_file()
+        kept = kept_words(read_readme(folder)) if there else ""
+        write_text(folder / CARD_NAME, changed.to_json())
+        if kept is not None:
+            write_text(folder / README_NAME, write_readme(changed, str(folder), kept=kept))
+    return changed
 
 
 def check_folder(folder: Path) -> Card:
@@ -103,11 +125,29 @@ def check_folder(folder: Path) -> Card:
         CorruptFile: It is no model folder, or a file of it is missing or damaged.
         WeightsMismatch: The tensors are not those of the card's architecture.
     """
-    card, tensors, path = read_folder(folder)
+    return check_contents(*read_folder(folder))
+
+
+def check_contents(card: Card, tensors: Mapping[str, Tensor], path: Path) -> Card:
+    """Check what :func:`read_folder` returned, as :func:`check_folder` does."""
     matched(tensors, expected_tensors(card.architecture), str(path))
-    if not (folder / README_NAME).is_file():
-        raise CorruptFile(f"{folder}: its {README_NAME} is missing")
+    read_readme(path.parent)
     return card
+
+
+def read_readme(folder: Path) -> str:
+    """Return a model folder's README.
+
+    Raises:
+        CorruptFile: It is missing, or no text.
+    """
+    path = folder / README_NAME
+    if not path.is_file():
+        raise CorruptFile(f"{folder}: its {README_NAME} is missing")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptFile(f"{path}: not text ({error.reason})") from error
 
 
 def _check_finite(where: str, card: Card, tensors: dict[str, Tensor]) -> None:

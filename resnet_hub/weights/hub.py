@@ -72,10 +72,12 @@ def read_model(
     """
     source = parse(source)
     folder = resolve(source, local_files_only=local_files_only)
+    ours = not isinstance(source, LocalFolder) and folder.is_relative_to(cache.root())
     try:
+        if ours:
+            cache.check(folder)
         return read_folder(folder)
     except CorruptFile:
-        ours = not isinstance(source, LocalFolder) and folder.is_relative_to(cache.root())
         if not ours or local_files_only or is_offline():
             raise
     with cache.set_aside(folder):
@@ -92,7 +94,7 @@ def _published(source: Published, offline: bool) -> Path:
     folder = cache.published(entry.name)
     if offline and not cache.holds(folder):
         raise DataMissing(f"{entry.name}: not cached, and requests are forbidden; fetch it online")
-    return cache.filled(folder, lambda place: fetch_upstream(entry, place))
+    return cache.filled(folder, lambda place: fetch_upstream(entry, place), source=entry.name)
 
 
 def _fetch_url(source: Url, offline: bool) -> Path:
@@ -110,4 +112,4 @@ def _fetch_url(source: Url, offline: bool) -> Path:
         download(source.url, place / WEIGHTS_NAME, sha256=source.sha256)
         write_text(place / README_NAME, f"From {shown(source.url)}.\n")
 
-    return cache.filled(folder, fill)
+    return cache.filled(folder, fill, source=str(source))

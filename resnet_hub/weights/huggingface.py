@@ -5,18 +5,19 @@ the right length, so the files themselves are fetched and verified here.
 """
 
 import hashlib
+import os
 import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from resnet_hub.counting import parameters
-from resnet_hub.errors import CorruptFile, DataMissing, ResNetHubError
+from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.weights import cache
 from resnet_hub.weights.card import CARD_NAME, MOST_BYTES, README_NAME, WEIGHTS_NAME, read_card
-from resnet_hub.weights.sources import HubRepo
+from resnet_hub.weights.sources import HubRepo, is_address
 from resnet_hub.weights.store import sha256_of, write_text
 from resnet_hub.weights.tokens import hidden_token
 from resnet_hub.weights.transfer import download, is_offline, probe
@@ -36,23 +37,42 @@ def fetch_repo(source: HubRepo, *, local_files_only: bool = False) -> Path:
         DataMissing: Not cached and offline, or no such repository, revision or file, or no right to
             read it.
         CorruptFile: What the server gave is not what it said, or no model folder.
+        InvalidSetting: ``HF_ENDPOINT`` is no web address.
     """
     home = cache.root() / "hub" / source.repo.replace("/", "--")
-    known = home / "revisions" / quote(source.revision, safe="")
-    commit = source.revision if _COMMIT.fullmatch(source.revision) else _read(known)
+    given = source.revision if _COMMIT.fullmatch(source.revision) else None
+    commit = given or cache.read_revision(source.repo, source.revision)
     if commit and cache.holds(home / commit):
         return home / commit
     if find_spec("huggingface_hub") is None:
         raise DataMissing(f"{source}: needs the Hub's client; pip install huggingface_hub")
+    check_endpoint()
     if found := _of_client(source):
         return found
     if local_files_only or is_offline():
         raise DataMissing(f"{source}: not cached, and requests are forbidden; fetch it once online")
     commit = _current_commit(source)
-    folder = cache.filled(home / commit, lambda place: _fill(source, commit, place))
+    folder = cache.filled(
+        home / commit,
+        lambda place: _fill(source, commit, place),
+        source=str(HubRepo(source.repo, commit)),
+    )
     if commit != source.revision:
-        write_text(known, commit)
+        write_text(cache.revision_file(source.repo, source.revision), commit)
     return folder
+
+
+def check_endpoint() -> None:
+    """Check ``HF_ENDPOINT``, before the client's import prints of it and fails.
+
+    Raises:
+        InvalidSetting: It is no web address.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if not is_address(endpoint) or urlsplit(endpoint).scheme not in ("http", "https"):
+        raise InvalidSetting(
+            "HF_ENDPOINT: is no web address, such as https://huggingface.co; mend or unset it"
+        )
 
 
 def _fill(source: HubRepo, commit: str, folder: Path) -> None:
@@ -79,8 +99,10 @@ def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: 
     if told.commit_hash != commit or not _DIGEST.fullmatch(digest):
         raise CorruptFile(f"{source}: the server names no digest of {name} at {commit[:12]}…")
     if size is not None and not 0 < size <= most:
-        raise CorruptFile(f"{source}: {name} of {size:,} bytes is over {most:,}")
-    place = urljoin(url, told.location)
+        stated = f"over {most:,} bytes" if size > 0 else "no byte at all"
+        raise CorruptFile(f"{source}: by what the server states, {name} has {stated}")
+    if not is_address(place := _joined(url, told.location)):
+        raise CorruptFile(f"{source}: the server sends to what is no address")
     here, there = urlsplit(url), urlsplit(place)
     if there.scheme != here.scheme:
         raise CorruptFile(f"{source}: the server sends to {there.scheme}:, not {here.scheme}:")
@@ -95,6 +117,13 @@ def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: 
             "was kept, try again"
         )
     return found
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 def _current_commit(source: HubRepo) -> str:
@@ -176,11 +205,3 @@ def _git_digest(path: Path) -> str:
     content = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
     head = b"blob %d\0" % len(content)
     return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
-
-
-def _read(path: Path) -> str | None:
-    try:
-        commit = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
-    return commit if _COMMIT.fullmatch(commit) else None

@@ -8,9 +8,10 @@ from typing import Any
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.weights.card import CARD_NAME, FILES, README_NAME, WEIGHTS_NAME, Card
-from resnet_hub.weights.folder import check_folder, rewrite_card
-from resnet_hub.weights.huggingface import http_error
-from resnet_hub.weights.readme import write_readme
+from resnet_hub.weights.folder import amend_card, check_folder, read_readme
+from resnet_hub.weights.huggingface import check_endpoint, http_error
+from resnet_hub.weights.licences import canonical_licence
+from resnet_hub.weights.readme import MARK, kept_words, write_readme
 from resnet_hub.weights.sources import HubRepo, parse
 from resnet_hub.weights.tokens import hidden_token
 from resnet_hub.weights.transfer import is_offline, probe
@@ -56,21 +57,23 @@ def push(
         private: Make the repository private; one that is there and public is refused.
         revision: Branch to commit to; by default the main one.
         pull_request: Open a pull request instead of committing to the branch.
-        licence: SPDX name, for a folder whose card has none; it is written into the card first.
+        licence: SPDX name or expression, for a folder whose card has none; it is written into the
+            card first.
 
     Raises:
         CorruptFile: The folder is no model folder, or damaged.
         InvalidSetting: The card lacks a licence, a score or the recipe; or a repository or branch
-            that cannot be called so, or be made private.
+            that cannot be called so, or be made private; or ``HF_ENDPOINT`` is no web address.
         DataMissing: The Hub cannot be reached, or refuses.
     """
     folder, target = expanded(folder), _target(repo, revision)
     if private and pull_request:
         raise InvalidSetting(f"{repo}: --pr asks one that is there, which --private cannot change")
+    licence = None if licence is None else canonical_licence(licence)
     card = _publishable(folder, licence)
     client = _client()
     if licence:
-        rewrite_card(folder, card)
+        card = amend_card(folder, lambda now: _licensed(now, licence))
     refusal = None
     try:
         with hidden_token():
@@ -104,6 +107,8 @@ def push(
 
 
 def _target(repo: str, revision: str | None) -> HubRepo:
+    if "://" in repo:
+        raise InvalidSetting("push: a repository is written org/name, without the Hub's address")
     if "@" in repo:
         raise InvalidSetting(f"{repo}: give the branch by --revision")
     source = parse(f"hf:{repo.removeprefix('hf:')}" + (f"@{revision}" if revision else ""))
@@ -113,11 +118,14 @@ def _target(repo: str, revision: str | None) -> HubRepo:
 
 
 def _publishable(folder: Path, licence: str | None) -> Card:
+    if not (folder / CARD_NAME).exists() and (folder / "model" / CARD_NAME).is_file():
+        raise InvalidSetting(f"{folder}: is a run; push {folder / 'model'}, the model folder in it")
     card = check_folder(folder)
     origin = card.provenance
     if licence and origin.licence not in (None, licence):
         raise InvalidSetting(
-            f"{folder}: its card says {origin.licence}; another licence is not put over it"
+            f"{folder}: its card says {origin.licence}; another licence is not put over it, "
+            f"but where it is wrong, edit it in {CARD_NAME}"
         )
     needed = {
         "a licence (--licence MIT, for one)": licence or origin.licence,
@@ -126,11 +134,21 @@ def _publishable(folder: Path, licence: str | None) -> Card:
     }
     if missing := [what for what, there in needed.items() if not there]:
         raise InvalidSetting(f"{folder}: not pushed, its card lacks {' and '.join(missing)}")
-    return replace(card, provenance=replace(origin, licence=licence)) if licence else card
+    if kept_words(read_readme(folder)) is None:
+        raise InvalidSetting(
+            f"{folder}: not pushed, this package did not write its README.md; begin it with the "
+            f"line {MARK.strip()} and it is kept, below the model card"
+        )
+    return card
+
+
+def _licensed(card: Card, licence: str | None) -> Card:
+    return replace(card, provenance=replace(card.provenance, licence=licence))
 
 
 def _client() -> Any:
     """Return the Hub's client, its server known to answer and a token known to be there."""
+    check_endpoint()
     try:
         from huggingface_hub import HfApi, constants, get_token
     except ImportError as error:
@@ -157,7 +175,8 @@ def _make_place(client: Any, target: HubRepo, *, private: bool) -> None:
 def _files(folder: Path, card: Card, target: HubRepo) -> list[Any]:
     from huggingface_hub import CommitOperationAdd
 
-    readme = write_readme(card, str(target).removeprefix("hf:"))
+    kept = kept_words(read_readme(folder)) or ""
+    readme = write_readme(card, str(target).removeprefix("hf:"), kept=kept)
     return [
         CommitOperationAdd(WEIGHTS_NAME, str(folder / WEIGHTS_NAME)),
         CommitOperationAdd(CARD_NAME, str(folder / CARD_NAME)),

@@ -17,22 +17,52 @@ _HUB_DATA = {
 """What the Hub calls a data set, by what scores on it are called; official files alone."""
 
 
-def write_readme(card: Card, uses: str) -> str:
+_USES = re.compile(r"(?<=from_pretrained)\(.*\)")
+_NOTICE = "# Written from config.json, and anew with each score; words of your own go at the end."
+MARK = "<!-- What stands below this line is yours, and is kept. -->\n"
+"""Last line of what this package writes into a README."""
+_MARKED = re.compile(f"^{re.escape(MARK)}", re.MULTILINE)
+
+
+def write_readme(card: Card, uses: str, *, kept: str = "") -> str:
     """Return the README of a model folder.
 
     Args:
         card: The card.
         uses: Folder or repository name for the example.
+        kept: A person's own words, for the end.
     """
+    return _written(card, uses) + MARK + kept
+
+
+def kept_words(readme: str) -> str | None:
+    """Return a person's own words at the end of a README; ``None`` where this package wrote none.
+
+    Args:
+        readme: The whole text.
+    """
+    parts = _MARKED.split(readme, maxsplit=1)
+    return parts[1] if len(parts) == 2 else None
+
+
+def contradicts(readme: str, card: Card) -> bool:
+    """Whether a README that this package wrote says other things now than the card does."""
+    parts = _MARKED.split(readme, maxsplit=1)
+    # What the example calls the model is the one thing that the card does not tell.
+    own, found = (_USES.sub("", text) for text in (_written(card, ""), parts[0]))
+    return len(parts) == 2 and own != found
+
+
+def _written(card: Card, uses: str) -> str:
     scores = "".join(_row(score) for score in card.provenance.scores)
     table = f"| data | top-1 | top-5 | n | measured |\n|---|---|---|---|---|\n{scores}"
     return (
-        f"---\n{_front_matter(card)}---\n\n# {card.name}\n\n"
+        f"---\n{_NOTICE}\n{_front_matter(card)}---\n\n# {card.name}\n\n"
         + "".join(f"- {fact}\n" for fact in _facts(card))
         + f"\n## Scores\n\n{table if scores else 'Not measured.' + chr(10)}"
         + "\n## Use\n\n```python\nfrom resnet_hub import ResNet\n\n"
         + f"net = ResNet.from_pretrained({uses!r})\n"
-        + "logits = net(net.preprocess(image)[None])   # image: PIL or uint8 (C, H, W)\n```\n"
+        + "logits = net(net.preprocess(image)[None])   # image: PIL or uint8 (C, H, W)\n```\n\n"
     )
 
 

@@ -8,8 +8,12 @@ from urllib.parse import urlsplit
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.paths import expanded
 
-_REPO = re.compile(r"(?!.*(\.\.|--))[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_REVISION = re.compile(r"(?!.*(\.\.|//))[A-Za-z0-9][\w./-]{0,199}(?<![./])", re.ASCII)
+_PART = r"\w([\w.-]{0,94}\w)?"
+_REPO = re.compile(rf"(?!.*(\.\.|--|\.git\Z)){_PART}/{_PART}", re.ASCII)  # as the Hub's client
+# A slash takes three bytes of the file name that a revision becomes, and 255 are all it may have.
+_REVISION = re.compile(
+    r"(?!.*(\.\.|//))(?!([^/]*/){17})[A-Za-z0-9][\w./-]{0,199}(?<![./])", re.ASCII
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OWN_MACHINE = (("http", "localhost"), ("http", "127.0.0.1"), ("http", "::1"))
 
@@ -96,14 +100,20 @@ def parse(source: "str | Path | Source") -> Source:
     return _repo(source) if "/" in source else Published(source)
 
 
-def _url(source: str) -> Url:
-    url, _, fragment = source.partition("#")
+def is_address(url: str) -> bool:
+    """Whether a URL has a host, one that IDNA can encode, and no port that cannot be."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:  # an address that is none
-        parts, host = urlsplit(""), None
-    if not host or not (parts.scheme == "https" or (parts.scheme, host) in _OWN_MACHINE):
+        return parts.port != 0 and bool((parts.hostname or "").encode("idna"))
+    except ValueError:
+        return False
+
+
+def _url(source: str) -> Url:
+    url, _, fragment = source.partition("#")
+    parts = urlsplit(url if is_address(url) else "")
+    host = parts.hostname
+    if not (parts.scheme == "https" or (parts.scheme, host) in _OWN_MACHINE):
         raise InvalidSetting("weights are fetched by https:// alone, from an address that is one")
     shown = f"{parts.scheme}://{host}{parts.path}"
     if parts.query or parts.username or parts.password or not url.isascii():

@@ -1,11 +1,12 @@
 """Reading and writing files so that nothing is ever half-written or silently wrong."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -98,6 +99,22 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, names: Collectio
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _sync_folder(folder.parent)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which leaves no file behind and dies with its process.
+
+    Raises:
+        OSError: The folder is not there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:

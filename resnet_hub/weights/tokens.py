@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -35,9 +35,10 @@ def without_token(text: str) -> str:
     """Return text with ``***`` for every token that this process knows of."""
     tokens = {os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
     if "huggingface_hub" in sys.modules:  # else nobody has read the login's
-        from huggingface_hub import get_token
+        with suppress(Exception):  # a client that HF_ENDPOINT keeps from loading, for one
+            from huggingface_hub import get_token
 
-        tokens.add(get_token())
+            tokens.add(get_token())
     for token in filter(None, tokens):
         text = text.replace(token.strip() or token, "***")
     return text

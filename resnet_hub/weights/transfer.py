@@ -8,10 +8,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
-from http.client import HTTPException, HTTPResponse
+from contextlib import closing, suppress
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any, BinaryIO, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ from resnet_hub.errors import CorruptFile, DataMissing
 
 MOST_BYTES = 8 << 30
 _PATIENCE = 4.0  # seconds that a server has to answer a first knock
+_ANSWER = 10.0  # seconds in which the head of an answer has to be whole
 _STALLED = 20.0  # seconds without a byte
 _GRACE, _SLOWEST = 60.0, 1000  # seconds, after which a mean of so many bytes a second is due
 _TRIES = 5  # in a row that bring nothing new
@@ -61,7 +63,7 @@ def probe(url: str) -> None:
         try:
             socket.create_connection((host, port), timeout=_PATIENCE).close()
             failed.clear()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # what a thread does not catch, it prints
             failed[0] = error
 
     # In a thread, because looking a name up heeds no timeout.
@@ -162,15 +164,59 @@ class _Redirects(HTTPRedirectHandler):
 
     def redirect_request(self, req: Request, *answer: Any) -> Request | None:
         """Return the request for the new place, or ``None`` to refuse it."""
+        answer[0].close()  # else its body would be read first, however long
         scheme = urlsplit(answer[-1]).scheme
         return super().redirect_request(req, *answer) if scheme in ("https", req.type) else None
+
+
+class _Connection(HTTPConnection):
+    """Hangs up on a server that sends something all the time, but never the whole head."""
+
+    def getresponse(self) -> HTTPResponse:
+        """Return the answer, its head read.
+
+        Raises:
+            TimeoutError: It is not whole in time.
+        """
+        begun = time.monotonic()
+        late = Timer(_ANSWER, partial(_hang_up, self.sock))
+        late.daemon = True
+        late.start()
+        try:
+            return super().getresponse()
+        finally:
+            late.cancel()
+            if time.monotonic() - begun >= _ANSWER:  # what looks whole may have been cut
+                raise TimeoutError(f"no answer in {_ANSWER:.0f} seconds")
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _HTTP(HTTPHandler):
+    def http_open(self, req: Request) -> HTTPResponse:
+        """Ask by a connection of ours."""
+        return self.do_open(_Connection, req)
+
+
+class _HTTPS(HTTPSHandler):
+    def https_open(self, req: Request) -> HTTPResponse:
+        """Ask by a connection of ours; its defaults verify the certificate."""
+        return self.do_open(_TLSConnection, req)
+
+
+def _hang_up(connected: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        # Not the method of a TLS socket, which takes it apart while another thread reads.
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 def _opener() -> OpenerDirector:
     """Return what speaks http and https, and nothing else: no file, no ftp."""
     opener = OpenerDirector()
     for handler in (
-        *(ProxyHandler(), HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler()),
+        *(ProxyHandler(), _HTTP(), _HTTPS(), HTTPDefaultErrorHandler()),
         *(_Redirects(), HTTPErrorProcessor()),
     ):
         opener.add_handler(handler)
@@ -202,13 +248,15 @@ def _receive(
     another = f"{name}: what came is another file"
     begin = 0
     if response.status == 206:
-        found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        found = re.match(r"bytes (\d{1,15})-", response.headers.get("Content-Range", ""))
         if not found or int(found[1]) > file.tell():
             raise HTTPException("the server answers with another part than was asked for")
         begin = int(found[1])
     file.seek(begin)
     file.truncate()
     length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and len(length) > 15:
+        raise CorruptFile(f"{another} (of a length that no file has)")
     stated = begin + int(length) if length.isdecimal() else None
     if None not in (size, stated) and size != stated:
         raise CorruptFile(f"{another} ({stated:,} bytes, not {size:,})")

@@ -1,12 +1,7 @@
 """Weights that other projects publish, fetched and turned into model folders of ours."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, cast
+from typing import cast
 
 from resnet_hub import __version__
 from resnet_hub.labels import imagenet_classes
@@ -45,22 +40,21 @@ def fetch(entry: PublishedWeights, folder: Path) -> None:
     """
     architecture = find_row(entry.net).architecture
     pickled = folder / "upstream.pth"
-    with _unwound_by_sigterm():
-        try:
-            digest = download(entry.url, pickled, sha256=entry.sha256)
-            tensors = read_checkpoint(pickled, where=entry.url)
-        finally:
-            pickled.unlink(missing_ok=True)
-        foreign = convert(tensors, where=entry.url).tensors
-        tensors = matched(foreign, expected_tensors(architecture), entry.url)
-        remember(entry.name, digest)
-        card = Card(
-            architecture=architecture,
-            preprocess=preprocess_of(entry),
-            labels=tuple(imagenet_classes().values()),
-            provenance=provenance_of(entry, digest),
-        )
-        fill_folder(folder, card, tensors, uses=entry.name)
+    try:
+        digest = download(entry.url, pickled, sha256=entry.sha256)
+        tensors = read_checkpoint(pickled, where=entry.url)
+    finally:
+        pickled.unlink(missing_ok=True)
+    foreign = convert(tensors, where=entry.url).tensors
+    tensors = matched(foreign, expected_tensors(architecture), entry.url)
+    remember(entry.name, digest)
+    card = Card(
+        architecture=architecture,
+        preprocess=preprocess_of(entry),
+        labels=tuple(imagenet_classes().values()),
+        provenance=provenance_of(entry, digest),
+    )
+    fill_folder(folder, card, tensors, uses=entry.name)
 
 
 def preprocess_of(entry: PublishedWeights) -> Preprocess:
@@ -90,21 +84,3 @@ def provenance_of(entry: PublishedWeights, digest: str) -> Provenance:
         version=__version__,
         versions=software(),
     )
-
-
-@contextmanager
-def _unwound_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which would end the process on the spot, remove what is half done first."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)

@@ -2,6 +2,7 @@
 
 import pickle
 import resource
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -181,6 +182,16 @@ def test_a_licence_that_is_more_than_a_name_is_refused_before_anything_is_read(
     flags = (f"--net={SMALL}", "--licence", "x\nlicense: mit")
     message = refusal(capsys, "convert", tmp_path / "nothing.th", tmp_path / "out", *flags)
     assert message.startswith(r"licence: 'x\nlicense: mit' is no SPDX name")
+    flags = (f"--net={SMALL}", "--licence", "not a licence")
+    message = refusal(capsys, "convert", tmp_path / "nothing.th", tmp_path / "out", *flags)
+    assert message.startswith("licence: 'not a licence' is no SPDX name or expression")
+
+
+def test_a_licence_is_written_as_spdx_does(tmp_path: Path):
+    torch.save(akamaster(ResNet(SMALL)), tmp_path / "a.th")
+    flags = (f"--net={SMALL}", "--licence=mit or apache-2.0")
+    assert command("convert", tmp_path / "a.th", tmp_path / "out", *flags) == 0
+    assert read_card(tmp_path / "out").provenance.licence == "MIT OR Apache-2.0"
 
 
 def test_convert_does_not_replace_what_is_no_model(tmp_path: Path, capsys):
@@ -331,6 +342,23 @@ def test_without_the_library_a_model_is_converted_and_said_not_to_be_proven(
     assert command("convert", folders / "resnetv2_18", path, "--to=timm") == 0
     assert "parity not proven (timm is not installed)" in capsys.readouterr().out
     timm.create_model("resnetv2_18", num_classes=5).load_state_dict(torch.load(path))
+
+
+def test_a_disk_that_is_full_is_one_line(folders: Path, tmp_path: Path, capsys):
+    disk, device = tmp_path / "disk", ("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    disk.mkdir()
+    if subprocess.run([*device, disk], capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small disk")
+    try:
+        (disk / "a.pth").write_bytes(b"older")
+        message = refusal(capsys, "convert", folders / "resnet18", disk / "a.pth", "--to=timm")
+        assert message == (
+            f"{disk}/a.pth: could not be written (No space left on device); what was there is "
+            "intact"
+        )
+        assert [path.read_bytes() for path in disk.iterdir()] == [b"older"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_nets_and_files_that_a_library_does_not_have_are_refused(

@@ -12,8 +12,10 @@ from small_runs import command, fit, refusal
 
 from resnet_hub.evaluation.receipts import record
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights import cache
 from resnet_hub.weights.card import read_card
 from resnet_hub.weights.provenance import Receipt, Score
+from resnet_hub.weights.readme import MARK
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # the client's
 
@@ -64,7 +66,13 @@ def test_a_sound_folder_is_said_to_be_sound(model: Path, capsys):
     digest = read_card(model).provenance.sha256
     code, facts = verified(capsys, model)
     assert code == 0
-    assert facts == {"model": str(model), "sha256": digest, "verdict": "sound", "receipts": 1}
+    assert facts == {
+        "model": str(model),
+        "sha256": digest,
+        "readme_contradicts": False,
+        "verdict": "sound",
+        "receipts": 1,
+    }
     assert command("verify", model) == 0
     expected = f"{model}: sound, SHA-256 {digest}, scores with a receipt: 1\n"
     assert capsys.readouterr().out == expected
@@ -73,7 +81,9 @@ def test_a_sound_folder_is_said_to_be_sound(model: Path, capsys):
 def test_a_damaged_folder_is_refused(model: Path, capsys):
     (model / "README.md").unlink()
     assert refusal(capsys, "verify", model) == f"{model}: its README.md is missing"
-    (model / "README.md").touch()
+    (model / "README.md").write_bytes(b"\xff")
+    assert refusal(capsys, "verify", model).startswith(f"{model}/README.md: not text")
+    (model / "README.md").write_text("Mine.")
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     assert "damaged (SHA-256" in refusal(capsys, "verify", model)
@@ -81,6 +91,28 @@ def test_a_damaged_folder_is_refused(model: Path, capsys):
     assert "the weights file is missing" in refusal(capsys, "verify", model)
     (model / "config.json").write_text("{}")
     assert "not a card of this package" in refusal(capsys, "verify", model)
+
+
+def test_a_readme_that_says_other_things_than_the_card_is_told(model: Path, capsys):
+    readme = model / "README.md"
+    text = readme.read_text()
+    readme.write_text(text + "My own words.\n")
+    assert verified(capsys, model)[1]["readme_contradicts"] is False
+    top1 = f"{read_card(model).provenance.scores[0].top1:.2%}"
+    readme.write_text(text.replace(top1, "99.99%"))
+    code, facts = verified(capsys, model, "--data=Digits")
+    assert (code, facts["verdict"], facts["readme_contradicts"]) == (0, "same bits", True)
+    assert command("verify", model) == 0
+    expected = "; README.md says other than config.json, which is what counts\n"
+    assert capsys.readouterr().out.endswith(expected)
+
+
+def test_scores_that_are_not_measured_are_told(model: Path, capsys):
+    record(model, Score(data="Digits test", top1=0.9999, top5=1.0, n=360))
+    assert command("verify", model, "--data=Digits") == 0
+    expected = "; not measured: Digits test (top-1 99.99%, n = 360, without a receipt)\n"
+    assert capsys.readouterr().out.endswith(expected)
+    assert verified(capsys, model, "--data=Digits")[1]["unmeasured"][0]["top1"] == 0.9999
 
 
 def test_weights_of_another_net_are_refused_though_their_hash_is_in_the_card(
@@ -204,6 +236,36 @@ def test_a_trained_model_is_pushed_fetched_and_verified(hub: LoopbackHub, model:
     assert (out, err) == (f"org/net: nothing to push, {commit[:12]} holds the same\n", "")
     code, facts = verified(capsys, "org/net", "--data=Digits")
     assert (code, facts["verdict"]) == (0, "same bits")
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again_and_verified(
+    hub: LoopbackHub, model: Path, capsys, monkeypatch
+):
+    assert command("push", model, "org/net") == 0
+    assert verified(capsys, "org/net")[1]["verdict"] == "sound"
+    (weights,) = cache.root().rglob("model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "damaged (SHA-256" in refusal(capsys, "verify", "org/net")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert verified(capsys, "org/net")[1]["verdict"] == "sound"
+
+
+def test_own_words_in_the_readme_are_pushed_and_a_foreign_one_is_not_dropped(
+    hub: LoopbackHub, model: Path, capsys
+):
+    readme = model / "README.md"
+    readme.write_text(readme.read_text() + "My own words.\n")
+    assert command("push", model, "org/net") == 0
+    assert hub.read("org/net", "README.md").endswith(f"{MARK}My own words.\n".encode())
+    readme.write_text("# All mine\n")
+    message = refusal(capsys, "push", model, "org/net")
+    assert "this package did not write its README.md; begin it with the line <!--" in message
+    readme.write_text(f"{MARK}# All mine\n")
+    assert command("push", model, "org/net") == 0
+    pushed = hub.read("org/net", "README.md").decode()
+    assert pushed.startswith("---\n")
+    assert pushed.endswith(f"```\n\n{MARK}# All mine\n")
 
 
 def test_its_options_reach_the_hub(hub: LoopbackHub, run: Path, capsys):

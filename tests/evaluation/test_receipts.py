@@ -1,6 +1,8 @@
 """Receipts: digests of what was measured, kept in the card and compared later."""
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,14 @@ from resnet_hub.data.batches import Batch
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.folder import Folder
 from resnet_hub.data.settings import DataSettings
-from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting
 from resnet_hub.evaluation.receipts import compare, record, recorded_scores
 from resnet_hub.evaluation.scoring import score
 from resnet_hub.learning.fingerprints import Fingerprints
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
 from resnet_hub.weights.provenance import Provenance, Receipt, Score, software
+from resnet_hub.weights.readme import MARK
 
 CPU = {"accelerator": "cpu"}
 
@@ -215,6 +218,73 @@ def test_a_score_that_is_there_already_rewrites_nothing(folder: Path):
     assert before == [(folder / name).stat().st_ino for name in ("config.json", "README.md")]
 
 
+RECORD = """
+import sys
+from pathlib import Path
+from resnet_hub.evaluation.receipts import record
+from resnet_hub.weights.provenance import Score
+folder, number = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(5):
+    record(folder, Score(data=f"{number}.{turn}", top1=0.5, top5=0.9, n=360))
+"""
+
+
+def test_processes_that_record_at_once_lose_no_score(folder: Path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RECORD, folder, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    expected = {"Digits test", *(f"{number}.{turn}" for number in range(3) for turn in range(5))}
+    assert {score.data for score in scores(folder)} == expected
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["model"]
+
+
+def test_a_persons_own_words_at_the_end_of_the_readme_are_kept(folder: Path):
+    readme = folder / "README.md"
+    before = readme.read_text()
+    readme.write_text(before + "\nTrained on a rainy day.\n")
+    record(folder, scored())
+    after = readme.read_text()
+    assert after.endswith(f"{MARK}\nTrained on a rainy day.\n")
+    assert "| 50.00% |" in after
+    assert after.count(MARK) == 1
+
+
+def test_a_readme_that_this_package_did_not_write_stays(folder: Path):
+    (folder / "README.md").write_text("# All mine\n")
+    record(folder, scored())
+    assert (folder / "README.md").read_text() == "# All mine\n"
+    assert scores(folder) == (PUBLISHED, scored())
+
+
+def test_a_readme_that_is_no_text_is_named_and_nothing_is_recorded(folder: Path):
+    (folder / "README.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(CorruptFile, match=r"README\.md: not text"):
+        record(folder, scored())
+    assert scores(folder) == (PUBLISHED,)
+
+
+def test_a_missing_readme_is_written(folder: Path):
+    (folder / "README.md").unlink()
+    record(folder, scored())
+    assert "| 50.00% |" in (folder / "README.md").read_text()
+
+
 # Comparing
 
 
@@ -272,4 +342,15 @@ def test_each_difference_is_named(changes, words):
 
 def test_of_several_scores_the_one_on_the_same_images_is_compared_with():
     other = scored(top1=0.1, receipt=receipt(data_sha256="f" * 64))
-    assert compare([other, scored()], scored()).recorded == scored()
+    known = (PUBLISHED, other, scored())
+    comparison = compare(known, scored())
+    assert (comparison.recorded, comparison.verdict) == (scored(), "same bits")
+    assert comparison.unmeasured == (PUBLISHED, other)
+
+
+def test_each_of_several_scores_of_the_same_images_has_to_be_true():
+    for known in ((scored(), scored(top1=0.9)), (scored(top1=0.9), scored())):
+        comparison = compare(known, scored())
+        assert comparison.verdict == "differs"
+        assert comparison.differences == ("top1 0.9 recorded, 0.5 found",)
+        assert comparison.unmeasured == ()

@@ -168,8 +168,12 @@ def test_the_last_norm_of_a_preactivation_net_trains_with_the_last_stage():
         (
             "v1.5",
             {"replace_stride_with_dilation": [True, True]},
-            "replace_stride_with_dilation: 2 values for 3 stages after the first",
+            r"replace_stride_with_dilation: \[True, True\] is not one of True and False for each",
         ),
+        ("v1.5", {"replace_stride_with_dilation": "yes"}, "dilation: 'yes' is not one of True and"),
+        ("v1.5", {"replace_stride_with_dilation": [1, 0, 1]}, r"dilation: \[1, 0, 1\] is not one"),
+        ("v1.5", {"trainable_layers": True}, "trainable_layers: True is not 0 to 5"),
+        ("v1.5", {"trainable_layers": 3.0}, "trainable_layers: 3.0 is not 0 to 5"),
     ],
 )
 def test_layers_that_a_net_does_not_have_are_refused(form, options, words):

@@ -238,7 +238,7 @@ def test_every_entry_point_has_the_same_signature_and_its_own_name():
     for name, entry in entries.items():
         assert entry.__name__ == name
         assert str(inspect.signature(entry)).startswith(
-            "(weights: 'str | None' = 'default', *, classes: 'int | None' = None, "
+            "(weights: 'str | None' = 'default', *, classes: 'int | Sequence[str] | None' = None, "
             "in_channels: 'int | None' = None)"
         )
 
@@ -265,6 +265,10 @@ def test_another_class_count_and_other_image_channels_can_be_asked_for(model):
     assert net(torch.randn(2, 1, 32, 32)).shape == (2, 3)
     fresh = entry(None, classes=4, in_channels=2)
     assert fresh(torch.randn(2, 2, 32, 32)).shape == (2, 4)
+    assert fresh.labels is None
+    for weights in (None, str(model[0])):
+        named = entry(weights, classes=["ant", "bee"])
+        assert (named.architecture.classes, named.labels) == (2, ("ant", "bee"))
 
 
 def test_missing_published_weights_are_said_to_be_missing():

@@ -87,6 +87,17 @@ def test_classes_and_image_channels_replace_the_rows():
     assert net(torch.randn(2, 4, 16, 16)).shape == (2, 7)
 
 
+def test_classes_may_be_named():
+    net = ResNet("cifar_resnet20", classes=["ant", "bee"])
+    assert (net.architecture.classes, net.labels) == (2, ("ant", "bee"))
+
+
+@pytest.mark.parametrize("classes", ["ant", ["ant", 1], 2.5, True])
+def test_classes_that_are_neither_a_number_nor_names_are_refused(classes):
+    with pytest.raises(InvalidSetting, match="is neither a number nor a list of names"):
+        ResNet("cifar_resnet20", classes=classes)
+
+
 def test_the_zeros_placement_replaces_the_rows():
     nets = [fill(ResNet("cifar_resnet20", zeros=zeros)) for zeros in ("split", "end")]
     x = torch.randn(2, 3, 16, 16)

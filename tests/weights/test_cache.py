@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -52,14 +53,16 @@ def test_a_folder_is_filled_once(home: Path):
         fill(folder)
 
     for _ in range(2):
-        assert cache.filled(cache.published("net.a"), counted) == home / "published/net.a"
+        folder = cache.filled(cache.published("net.a"), counted, source="net.a")
+        assert folder == home / "published/net.a"
     assert len(calls) == 1
-    assert files(home) == [f"published/net.a/{name}" for name in sorted(FILES)]
+    expected = ["published/.net.a.json", *(f"published/net.a/{name}" for name in sorted(FILES))]
+    assert files(home) == expected
 
 
 def test_what_fails_halfway_leaves_nothing(home: Path):
     with pytest.raises(CorruptFile):
-        cache.filled(cache.published("net.a"), failing)
+        cache.filled(cache.published("net.a"), failing, source="net.a")
     assert files(home) == []
     assert [path.name for path in (home / "published").iterdir()] == [".net.a.lock"]
 
@@ -70,8 +73,9 @@ def test_half_a_folder_is_filled_anew_and_orphans_are_swept(home: Path):
         place.mkdir(parents=True)
         (place / "config.json").write_text("half")
     (folder.with_name(".net.ab.mine")).mkdir()
-    cache.filled(folder, fill)
+    cache.filled(folder, fill, source="net.a")
     assert sorted(p.name for p in folder.parent.iterdir()) == [
+        ".net.a.json",
         ".net.a.lock",
         ".net.ab.mine",
         "net.a",
@@ -81,20 +85,74 @@ def test_half_a_folder_is_filled_anew_and_orphans_are_swept(home: Path):
 
 def test_entries_are_named_as_they_are_asked_for(home: Path):
     commit, digest = "c" * 40, "d" * 64
-    for place in ("published/net.a", f"hub/org--net.x/{commit}", f"urls/{digest}"):
-        cache.filled(home / place, fill)
-    write_text(home / "hub/org--net.x/revisions/main", commit)
+    url = f"https://host/a.safetensors#sha256={digest}"
+    for place, source in (
+        ("published/net.a", "net.a"),
+        (f"hub/org--net.x/{commit}", f"hf:org/net.x@{commit}"),
+        (f"urls/{digest}-0123", url),
+    ):
+        cache.filled(home / place, fill, source=source)
+    for revision in ("main", "topic/v1", "gone"):
+        wrong = "e" * 40 if revision == "gone" else commit
+        write_text(cache.revision_file("org/net.x", revision), wrong)
+    fill(home / "published/.aside-net.a")
     sources = [entry.source for entry in cache.entries()]
-    assert sources == ["net.a", f"hf:org/net.x@{commit}", f"sha256:{digest}"]
+    assert sources == ["net.a", f"hf:org/net.x@{commit}", url]
     assert {entry.size for entry in cache.entries()} == {30}
-    for name in ("hf:org/net.x", "org/net.x", sources[1]):
+    assert [entry.revisions for entry in cache.entries()] == [(), ("main", "topic/v1"), ()]
+    names = ("hf:org/net.x", "org/net.x", sources[1], "org/net.x@topic/v1", "hf:org/net.x@main")
+    for name in names:
         assert [entry.source for entry in cache.entries(name)] == sources[1:2]
+    assert cache.entries("org/net.x@gone") == cache.entries("org/net") == []
+    assert [entry.source for entry in cache.clear(url)] == [url]
     assert [entry.source for entry in cache.clear("net.a")] == ["net.a"]
-    assert [entry.source for entry in cache.entries()] == sources[1:]
+    assert [entry.source for entry in cache.entries()] == sources[1:2]
+    assert not list((home / "urls").glob("*.json"))
     assert cache.clear("nothing") == []
-    assert len(cache.clear()) == 2
+    assert len(cache.clear()) == 1
     assert cache.entries() == []
     assert files(home) == []
+
+
+def test_a_folder_that_was_copied_into_the_cache_is_an_entry_too(home: Path):
+    fill(home / "urls/0123-4567")
+    (entry,) = cache.entries()
+    assert entry.source == "0123-4567"
+    cache.check(entry.folder)
+
+
+@pytest.mark.parametrize("note", ["{", "[]", "{}", '{"source": "a", "card": 1}'])
+def test_a_damaged_note_holds_to_nothing(home: Path, note: str):
+    folder = cache.filled(cache.published("net.a"), fill, source="net.a")
+    folder.with_name(".net.a.json").write_text(note)
+    cache.check(folder)
+    assert [entry.source for entry in cache.entries()] == ["net.a"]
+
+
+def test_a_card_that_changed_since_it_was_fetched_is_refused(home: Path):
+    folder = cache.filled(cache.published("net.a"), fill, source="net.a")
+    cache.check(folder)
+    (folder / "config.json").write_text("other")
+    words = r"config\.json: changed since it was fetched; `resnet-hub cache clear net\.a` and fetch"
+    with pytest.raises(CorruptFile, match=words):
+        cache.check(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CorruptFile, match=words):
+        cache.check(folder)
+
+
+def test_a_program_that_handles_sigterm_itself_keeps_its_handler(home: Path):
+    def own(number: int, frame: object) -> None:
+        raise AssertionError
+
+    for handler in (own, signal.SIG_DFL):
+        before = signal.signal(signal.SIGTERM, handler)
+        try:
+            with pytest.raises(CorruptFile):
+                cache.filled(cache.published("net.a"), failing, source="net.a")
+            assert signal.getsignal(signal.SIGTERM) is handler
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def test_a_name_is_held_to_the_digest_that_came_first(home: Path):
@@ -138,13 +196,13 @@ def small_disk(tmp_path: Path):
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, monkeypatch):
     place, _ = small_disk
     monkeypatch.setenv("TORCH_HOME", str(place))
-    cache.filled(cache.published("net.a"), fill)
+    cache.filled(cache.published("net.a"), fill, source="net.a")
 
     def much(folder: Path) -> None:
         write_text(folder / "config.json", "x" * 100_000)
 
     with pytest.raises(ResNetHubError, match=r"could not be written \(No space left on device\)"):
-        cache.filled(cache.published("net.b"), much)
+        cache.filled(cache.published("net.b"), much, source="net.b")
     assert [entry.source for entry in cache.entries()] == ["net.a"]
     assert not any(path.name.startswith(".net.b.") for path in place.rglob("*") if path.is_dir())
 
@@ -158,6 +216,7 @@ def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_d
             cache.filled(
                 cache.published("net.b"),
                 lambda folder: download(f"{hub.url}/file", folder / "file") and None,
+                source="net.b",
             )
         assert len(hub.log) == 1
     assert not [path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"]
@@ -166,8 +225,8 @@ def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_d
 def test_a_cache_that_cannot_be_written_serves_what_it_holds(small_disk, monkeypatch):
     place, freeze = small_disk
     monkeypatch.setenv("TORCH_HOME", str(place))
-    folder = cache.filled(cache.published("net.a"), fill)
+    folder = cache.filled(cache.published("net.a"), fill, source="net.a")
     freeze()
-    assert cache.filled(folder, failing) == folder
+    assert cache.filled(folder, failing, source="net.a") == folder
     with pytest.raises(ResNetHubError, match=r"the cache cannot be written \(Read-only f"):
-        cache.filled(cache.published("net.b"), fill)
+        cache.filled(cache.published("net.b"), fill, source="net.b")

@@ -2,9 +2,11 @@
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from reference_nets import akamaster, fill
 
-from resnet_hub.errors import CorruptFile, InvalidSetting, WeightsMismatch
+from resnet_hub.errors import CorruptFile, InvalidSetting, ResNetHubError, WeightsMismatch
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnet_hub.weights.convert import convert, read_checkpoint, write_checkpoint
@@ -339,3 +341,26 @@ def test_a_checkpoint_of_another_ending_is_not_written(tmp_path, name):
     with pytest.raises(InvalidSetting, match=f"{name}: a checkpoint's name ends in .safetensors"):
         write_checkpoint(tmp_path / name, TENSORS)
     assert not list(tmp_path.iterdir())
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Let the system refuse every byte past ``size``, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_full_disk_is_one_line_with_its_reason_and_the_older_file_stays(tmp_path, suffix):
+    path = tmp_path / f"c{suffix}"
+    path.write_bytes(b"older")
+    with files_of_at_most(100_000), pytest.raises(ResNetHubError) as caught:
+        write_checkpoint(path, {"a": torch.zeros(100_000)})
+    assert str(caught.value) == (
+        f"{path}: could not be written (File too large); what was there is intact"
+    )
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {path.name: b"older"}

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from reference_nets import fill
 from small_runs import environment
 
 from resnet_hub.architecture import Architecture
-from resnet_hub.errors import CorruptFile, DataMissing, ResNetHubError
+from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache
 
@@ -56,9 +57,9 @@ def same(net: ResNet, seed: int = 0) -> bool:
 
 
 def kept(tmp_path: Path) -> list[str]:
-    """The files of the cache, locks left out."""
-    root = tmp_path / "torch"
-    return sorted(p.name for p in root.rglob("*") if p.is_file() and p.suffix != ".lock")
+    """The files of the cache, its locks and notes left out."""
+    files = [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
+    return sorted(p.name for p in files if not re.fullmatch(r"\..+\.(lock|json)", p.name))
 
 
 def refusal(kind: type[Exception], source: str, **how: object) -> str:
@@ -197,6 +198,13 @@ def test_what_is_damaged_in_the_cache_is_fetched_again_or_refused_offline(
         ("HEAD .*safetensors", {"X-Repo-Commit": "b" * 40}),
         ("HEAD .*safetensors", {"Location": "file:///etc/passwd"}),
         ("GET .*_lfs", {"Content-Length": "99999999999"}),
+        ("GET .*_lfs", {"Content-Length": "9" * 5000}),
+        ("HEAD .*config.json", {"Content-Length": "9" * 5000}),
+        ("HEAD .*config.json", {"Content-Length": "9" * 4000}),
+        ("HEAD .*safetensors", {"X-Linked-Size": "9" * 4000}),
+        ("HEAD .*safetensors", {"Location": "http://h:abc/x"}),
+        ("HEAD .*safetensors", {"Location": "http://[::/x"}),
+        ("HEAD .*safetensors", {"Location": "http://a..b/x"}),
         ("HEAD .*config.json", {"Content-Length": "9999999"}),
     ],
 )
@@ -205,10 +213,79 @@ def test_hostile_headers_name_no_file_and_take_no_memory(
 ):
     hub.faults.append(Fault(pattern, headers=headers))
     before = {path for path in tmp_path.rglob("*") if "torch" not in path.parts}
-    refusal(ResNetHubError, "org/net")
+    assert len(refusal(ResNetHubError, "org/net")) < 250
     assert kept(tmp_path) == []
     after = {path for path in tmp_path.rglob("*") if "torch" not in path.parts}
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ("0", "model.safetensors has no byte at all"),
+        ("-5", "model.safetensors has no byte at all"),
+        ("99999999999", "model.safetensors has over 1,228,162 bytes"),
+    ],
+)
+def test_a_size_that_cannot_be_is_said(hub, size: str, words: str):
+    hub.faults.append(Fault("HEAD .*safetensors", headers={"X-Linked-Size": size}))
+    message = refusal(CorruptFile, "org/net")
+    assert message.startswith(f"hf:org/net: by what the server states, {words}")
+
+
+ENDPOINTS = [
+    "http://h:abc",
+    "http://h:99999",
+    "nonsense",
+    "ftp://x",
+    "",
+    "http://[::",
+    "http://a..b",
+]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_hub_of_no_address_is_one_line(hub, monkeypatch, endpoint: str):
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    assert refusal(InvalidSetting, "org/net") == (
+        "HF_ENDPOINT: is no web address, such as https://huggingface.co; mend or unset it"
+    )
+
+
+@pytest.mark.parametrize("arguments", [("predict", "org/net", "x.png"), ("push", ".", "org/net")])
+def test_a_command_says_it_before_the_client_is_imported(tmp_path: Path, arguments):
+    own = {"HF_ENDPOINT": "http://h:abc", "HF_TOKEN": "hf_good", "TORCH_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_hub.cli", *arguments],
+        env={**environment(), **own},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("resnet-hub: HF_ENDPOINT: is no web address")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_client_that_does_not_load_keeps_no_message_back(tmp_path: Path):
+    code = """
+import sys
+from resnet_hub.weights.tokens import without_token
+try:
+    import huggingface_hub.utils._http
+except ValueError:
+    sys.stderr.write(without_token("a hf_good line"))
+"""
+    own = {"HF_ENDPOINT": "http://h:abc", "HF_TOKEN": "hf_good"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment(), **own},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr in ("a *** line", "")  # the client's first releases load
 
 
 def test_a_card_of_other_weights_is_refused(hub, files, tmp_path: Path):
@@ -333,3 +410,29 @@ def test_a_process_killed_while_it_fetches_leaves_nothing_that_the_next_one_does
     hub.faults.clear()
     assert same(ResNet.from_pretrained("org/net"))
     assert kept(tmp_path) == ["README.md", "config.json", "main", "model.safetensors"]
+
+
+def test_a_process_that_is_told_to_end_while_it_fetches_leaves_nothing(hub, tmp_path: Path):
+    hub.faults.append(Fault("GET /_lfs/", cut_after=1000))
+    first = process(hub, tmp_path)
+    while not hub.asked("GET", "/_lfs/"):
+        assert first.poll() is None
+        time.sleep(0.01)
+    first.terminate()
+    first.communicate()
+    assert first.returncode == 128 + signal.SIGTERM
+    assert [path for path in (tmp_path / "torch").rglob("*") if path.suffix != ".lock"] == [
+        *(tmp_path / "torch" / place for place in ("hub", "hub/resnet_hub", "hub/resnet_hub/hub")),
+        tmp_path / "torch/hub/resnet_hub/hub/org--net",
+    ]
+
+
+def test_a_cached_card_that_was_changed_is_fetched_again(hub, tmp_path: Path, files):
+    ResNet.from_pretrained("org/net")
+    (card,) = (tmp_path / "torch").rglob("*/config.json")
+    card.write_text(card.read_text().replace('"size": 32', '"size": 16'))
+    assert "changed since it was fetched; `resnet-hub cache clear hf:org/net@" in refusal(
+        CorruptFile, "org/net", local_files_only=True
+    )
+    assert ResNet.from_pretrained("org/net").preprocess.size == 32
+    assert card.read_bytes() == files["config.json"]

@@ -196,7 +196,9 @@ def test_a_missing_file_is_refused(hub: LoopbackHub, folder: Path, name: str):
     assert hub.log == []
 
 
-@pytest.mark.parametrize("repo", ["net", "a/b/c", "../x", "org/..", "org/net@v1", "org/n\net", ""])
+@pytest.mark.parametrize(
+    "repo", ["net", "a/b/c", "-/x", "x/n.git", "../x", "org/..", "org/net@v1", "org/n\net", ""]
+)
 def test_a_name_that_no_repository_has_is_refused(hub: LoopbackHub, folder: Path, repo: str):
     refused(InvalidSetting, folder, repo)
     assert hub.log == []
@@ -222,11 +224,52 @@ def test_a_licence_can_be_given_where_the_card_has_none(hub: LoopbackHub, tmp_pa
 
 
 def test_another_licence_is_not_put_over_the_cards(hub: LoopbackHub, folder: Path):
-    assert "its card says MIT" in refused(InvalidSetting, folder, "org/net", licence="Apache-2.0")
+    message = refused(InvalidSetting, folder, "org/net", licence="Apache-2.0")
+    assert message.startswith(f"{folder}: its card says MIT; another licence is not put over it")
+    assert message.endswith("where it is wrong, edit it in config.json")
     assert "is no SPDX name" in refused(
         InvalidSetting, saved(folder, replace(WHOLE, licence=None)), "org/net", licence="my own\n"
     )
     assert hub.log == []
+
+
+@pytest.mark.parametrize("licence", ["not a licence", "", "Apache 2.0"])
+def test_a_licence_that_spdx_does_not_know_is_refused(hub: LoopbackHub, tmp_path: Path, licence):
+    folder = saved(tmp_path / "model", replace(WHOLE, licence=None))
+    assert "is no SPDX name" in refused(InvalidSetting, folder, "org/net", licence=licence)
+    assert read_card(folder).provenance.licence is None
+    assert hub.log == []
+
+
+def test_a_licence_is_written_as_spdx_does(hub: LoopbackHub, tmp_path: Path):
+    folder = saved(tmp_path / "model", replace(WHOLE, licence=None))
+    push(folder, "org/net", licence="apache-2.0")
+    assert read_card(folder).provenance.licence == "Apache-2.0"
+
+
+def test_a_licence_that_a_card_has_already_is_not_judged(hub: LoopbackHub, tmp_path: Path):
+    assert push(saved(tmp_path / "model", replace(WHOLE, licence="My-Own")), "org/net").changed
+
+
+def test_a_run_leads_to_the_model_in_it(hub: LoopbackHub, tmp_path: Path):
+    saved(tmp_path / "run1" / "model", WHOLE)
+    message = refused(InvalidSetting, tmp_path / "run1", "org/net")
+    assert message.endswith(f"/run1: is a run; push {tmp_path}/run1/model, the model folder in it")
+    assert hub.log == []
+
+
+@pytest.mark.parametrize(
+    "repo", ["https://huggingface.co/org/net", "https://me:secret@host/org/net"]
+)
+def test_a_web_address_is_no_repository(hub: LoopbackHub, folder: Path, repo: str):
+    message = refused(InvalidSetting, folder, repo)
+    assert message == "push: a repository is written org/name, without the Hub's address"
+    assert hub.log == []
+
+
+def test_a_hub_of_no_address_is_one_line(hub: LoopbackHub, folder: Path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://h:abc")
+    assert refused(InvalidSetting, folder, "org/net").startswith("HF_ENDPOINT: is no web address")
 
 
 def test_without_a_token_nothing_is_asked(hub: LoopbackHub, folder: Path, monkeypatch):

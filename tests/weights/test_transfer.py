@@ -1,9 +1,15 @@
 """Fetching files: what servers and networks do to a download."""
 
 import hashlib
+import shutil
 import socket
+import ssl
+import subprocess
 import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from loopback_hub import Fault, LoopbackHub
@@ -84,6 +90,8 @@ def test_a_connection_that_brings_nothing_is_given_up(hub, path: Path, monkeypat
         (Fault("", headers={"Content-Length": None}), {"most": 1_000_000}, "over 1,000,000 bytes"),
         (Fault("", headers={"Content-Length": None}), {"size": 7}, "over 7 bytes"),
         (Fault(""), {"most": 1_000_000}, "over 1,000,000 bytes"),
+        (Fault("", headers={"Content-Length": "9" * 5000}), {}, "(of a length that no file has)"),
+        (Fault("", headers={"Content-Length": "9" * 4000}), {}, "(of a length that no file has)"),
     ],
 )
 def test_another_file_than_was_asked_for_is_refused(hub, path: Path, fault, how, words: str):
@@ -141,6 +149,141 @@ def test_a_server_that_drips_is_given_up(hub, path: Path, monkeypatch):
     monkeypatch.setattr(transfer, "_GRACE", 0)
     monkeypatch.setattr(transfer, "_SLOWEST", 1 << 50)
     assert "given up (under " in refused(DataMissing, hub, path)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".org", "h:abc", "h:99999"])
+def test_a_redirect_to_what_is_no_address_is_one_line(hub, path: Path, monkeypatch, capfd, host):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    headers = {"Location": f"http://{host}/file"}
+    hub.faults.append(Fault("GET /file", status=302, headers=headers))
+    assert "could not be fetched" in refused(DataMissing, hub, path)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_host_that_has_no_encoding_is_one_line(capfd):
+    for host in ("a..b", "a" * 64 + ".org"):
+        with pytest.raises(DataMissing, match="cannot be reached"):
+            probe(f"https://{host}/x")
+    assert capfd.readouterr().err == ""
+
+
+# Answers that do not come to their point
+
+
+@contextmanager
+def server(answer: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None):
+    """A server that lets ``answer`` say what it likes; its port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connected, _ = listening.accept()
+            except OSError:
+                return
+            connected.settimeout(1)  # a client that hangs up may leave a full pipe
+            with suppress(OSError), connected:
+                if tls:
+                    connected = tls.wrap_socket(connected, server_side=True)
+                with connected:
+                    connected.recv(1 << 16)
+                    answer(connected)
+
+    thread = Thread(target=serve)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+def continues(connected: socket.socket) -> None:
+    while True:
+        connected.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+def drips(connected: socket.socket) -> None:
+    connected.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while True:
+        connected.sendall(b"x")
+        time.sleep(0.01)
+
+
+def is_silent(connected: socket.socket) -> None:
+    connected.recv(1)
+
+
+@pytest.fixture
+def tls(tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> ssl.SSLContext:
+    """What a server of this machine shows, and this process trusts it."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here to make a certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-days", "2"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=here"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "here.pem"),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "here.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "here.pem", folder / "key.pem")
+    return context
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    monkeypatch.setattr(transfer, "_ANSWER", 0.2)
+    monkeypatch.setattr(transfer, "_TRIES", 2)
+
+
+@pytest.mark.parametrize("answer", [continues, drips, is_silent])
+def test_an_answer_whose_head_does_not_end_is_given_up(tmp_path: Path, impatient, answer):
+    with server(answer) as port, pytest.raises(DataMissing) as caught:
+        download(f"http://127.0.0.1:{port}/file", tmp_path / "file")
+    assert str(caught.value) == (
+        f"http://127.0.0.1:{port}/file: could not be fetched (no answer in 0 seconds); try again"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", [continues, drips])
+def test_over_tls_too(tmp_path: Path, impatient, tls: ssl.SSLContext, answer):
+    with server(answer, tls) as port, pytest.raises(DataMissing, match="no answer in 0 seconds"):
+        download(f"https://127.0.0.1:{port}/file", tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def whole(connected: socket.socket) -> None:
+    connected.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile")
+
+
+def test_a_server_of_tls_is_trusted_by_its_certificate_alone(tmp_path: Path, tls, monkeypatch):
+    with server(whole, tls) as port:
+        assert download(f"https://127.0.0.1:{port}/file", tmp_path / "file", size=4)
+        monkeypatch.setattr(transfer, "_TRIES", 1)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(DataMissing, match="certificate verify failed"):
+            download(f"https://127.0.0.1:{port}/file", tmp_path / "other")
+    assert (tmp_path / "file").read_bytes() == b"file"
+    assert not (tmp_path / "other").exists()
+
+
+def test_of_a_redirect_only_the_head_is_read(hub, path: Path):
+    def endless(connected: socket.socket) -> None:
+        head = f"HTTP/1.1 302 Found\r\nLocation: {hub.url}/file\r\n\r\n"
+        connected.sendall(head.encode())
+        while True:
+            connected.sendall(bytes(1000))
+
+    with server(endless) as port:
+        assert download(f"http://127.0.0.1:{port}/file", path) == DIGEST
 
 
 def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
