@@ -35,6 +35,14 @@ class Diverged(ResNetHubError):
     """Weights that training drove to infinity or to what is no number."""
 
 
+class OutOfMemory(ResNetHubError):
+    """Batches that need more memory than there is."""
+
+
+class WorkerLost(ResNetHubError):
+    """A process that read data and was killed, or does not answer any more."""
+
+
 class DataMissing(ResNetHubError):
     """A data set, folder or split that is not where it was looked for."""
 

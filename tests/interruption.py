@@ -56,3 +56,24 @@ class SignalAt(Callback):
             self.mark.touch()
             os.kill(os.getpid(), getattr(signal, self.signal))
             time.sleep(self.hang)
+
+
+class Slow(Callback):
+    """Makes each batch take longer.
+
+    Args:
+        seconds: How much longer.
+        hook: ``train_batch`` or ``validation_batch``.
+    """
+
+    def __init__(self, seconds: float, *, hook: str = "train_batch") -> None:
+        self.seconds, self.hook = seconds, hook
+
+    def on_train_batch_start(self, *arguments: object) -> None:
+        if self.hook == "train_batch":
+            time.sleep(self.seconds)
+
+    def on_validation_batch_start(self, *arguments: object) -> None:
+        if self.hook == "validation_batch":
+            print("validating")
+            time.sleep(self.seconds)

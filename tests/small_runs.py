@@ -6,12 +6,15 @@ Most go on in this process, because importing Lightning costs seconds in every n
 import os
 import subprocess
 import sys
+from csv import DictReader
 from pathlib import Path
 
 import pytest
 import torch
 
 from resnet_hub.cli.__main__ import main
+from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint
+from resnet_hub.learning.journal import TIMING
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -64,6 +67,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
 
 
-def checkpoint(run: Path, name: str = "last") -> dict:
-    """Return what a run's checkpoint holds."""
-    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+def flip_last_bit(path: Path) -> None:
+    """Change the last bit of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def checkpoint(run: Path, kind: str = "step") -> dict:
+    """Return what a run's newest checkpoint holds, or the one of its best weights."""
+    return read_training_checkpoint(numbered(run / "checkpoints", kind)[0][1])
+
+
+def untimed_rows(run: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's metrics.csv; two runs that are alike differ only in their pace."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{n: cell for n, cell in row.items() if n not in TIMING} for row in DictReader(file)]

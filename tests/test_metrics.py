@@ -76,6 +76,7 @@ def test_nothing_but_an_empty_batch_is_zero_of_zero_and_no_nan():
         "top1": 0,
         "top5": 0,
         "n": 0,
+        "skipped": 0,
     }
 
 
@@ -90,6 +91,17 @@ def test_ranks_of_any_sizes_sum_to_the_scores_of_one(sizes: tuple[int, int]):
     merged, expected = first.compute(), whole.compute()
     assert merged.pop("loss") == pytest.approx(float(expected.pop("loss")))
     assert merged == expected
+
+
+def test_skipped_images_are_told_and_count_for_nothing():
+    logits, labels = answers(20, 10)
+    scores, loss = Scores(), torch.tensor(3.0)
+    scores.update(logits, labels, loss, skipped=2)
+    scores.update(logits, labels, loss, skipped=1)
+    whole = updated(updated(Scores(), logits, labels), logits, labels).compute()
+    values = scores.compute()
+    assert (values["n"], values["skipped"]) == (40, 3)
+    assert values["top1"] == whole["top1"]
 
 
 def test_many_small_losses_are_not_lost_in_a_large_sum():

@@ -17,6 +17,7 @@ from rich.text import Text
 from resnet_hub.cli import stdout
 from resnet_hub.errors import ResNetHubError, printable
 from resnet_hub.learning.fit import Result
+from resnet_hub.learning.ranks import lost_rank
 
 _NOISE = (
     "does not have many workers",  # sets held in memory need none
@@ -46,26 +47,17 @@ def group() -> Iterator[None]:
     """Leave the process group of a distributed command at its end, whose threads would outlive it.
 
     Raises:
-        ResNetHubError: Another process of the group ended; it says itself why.
+        ResNetHubError: Another process of the group ended, or does not answer.
     """
     try:
         yield
     except (RuntimeError, ConnectionError) as error:
-        if _from_another_process(error):
-            raise ResNetHubError("stopped, because another process of this run ended") from error
+        if (lost := lost_rank(error)) is not None:
+            raise ResNetHubError(lost) from error
         raise
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def _from_another_process(error: Exception) -> bool:
-    if isinstance(error, ConnectionError):
-        return True
-    if not torch.distributed.is_available():
-        return False
-    # Gloo's errors have no class of their own.
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def is_first() -> bool:

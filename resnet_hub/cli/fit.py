@@ -17,13 +17,15 @@ Trains a net by a recipe, tests it and exports it to RUN/model.
 
 RECIPE is a file, or the name of a recipe of this package (`quickstart`). Of several, and of the
 flags behind them, the later one wins. Sections: seed, net, data, model, optimizer, schedule,
-trainer (Lightning's options), callbacks, logger. Any key can be given as a flag:
+checkpoint, progress, distributed, trainer (Lightning's options), callbacks, logger. Any key can
+be given as a flag:
 
   resnet-hub fit quickstart --trainer.max_epochs 3 --optimizer.lr 0.05
   resnet-hub fit recipes/cifar10_resnet20.yaml --data.root ~/data --data.download false
 
 --out FOLDER   the run's folder instead of runs/<recipe>/<n>
---resume RUN   go on with a run that was stopped, from its last checkpoint
+--resume RUN   go on with a run that was stopped, from its newest whole checkpoint
+--allow-changed   go on though its recipe, its data or the number of processes changed
 """
 
 
@@ -32,42 +34,65 @@ def fit_command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP)
         return 0
-    flags, names = read_flags(arguments)
+    allow_changed = "--allow-changed" in arguments
+    flags, names = read_flags([a for a in arguments if a != "--allow-changed"])
     out, resume = _taken(flags, "out"), _taken(flags, "resume")
     if resume is not None:
         if names or out is not None or flags.values:
             raise InvalidSetting("--resume: the run's own recipe is used; give nothing else")
         recipe = _recipe_of(resume)
+    elif allow_changed:
+        raise InvalidSetting("--allow-changed: goes with --resume RUN")
     elif names:
         recipe = read_recipe(names, flags)
     else:
         raise InvalidSetting("fit: which recipe? `resnet-hub fit quickstart` is a beginning")
-    return _fit(recipe, names, out, resume)
+    return _fit(recipe, names, out, resume, allow_changed=allow_changed)
 
 
-def _fit(recipe: Recipe, names: list[str], out: Path | None, resume: Path | None) -> int:
+def _fit(
+    recipe: Recipe,
+    names: list[str],
+    out: Path | None,
+    resume: Path | None,
+    *,
+    allow_changed: bool,
+) -> int:
     # Everything was parsed; only now the slow imports.
     from lightning.pytorch.utilities import rank_zero_only
 
     from resnet_hub.cli.console import finish, group, quiet, say, shows_bar
     from resnet_hub.learning.fit import fit
+    from resnet_hub.learning.requeue import requeue
     from resnet_hub.learning.run import Run
     from resnet_hub.learning.stopping import Interrupted
 
     quiet()
+    is_first = cast(Any, rank_zero_only).rank == 0
     if resume is not None:
         run = Run.find(resume)
-    elif cast(Any, rank_zero_only).rank == 0:
+        if is_first:
+            run.hold()
+    elif is_first:
         run = Run.create(recipe, find_recipe(names[-1]).stem, out)
     else:  # rank 0's counts
         run = Run(Path("runs"))
     try:
         with group():
-            result = fit(recipe, run, resume=resume is not None, bar=shows_bar(), say=say)
+            result = fit(
+                recipe,
+                run,
+                resume=resume is not None,
+                bar=shows_bar(),
+                say=say,
+                allow_changed=allow_changed,
+            )
     except Interrupted as stop:
         on = f"go on with: resnet-hub fit --resume {shlex.quote(str(run.folder))}"
-        say(f"stopped by {stop}; {on if run.last.is_file() else 'nothing was saved yet'}")
-        return 128 + stop.signum
+        say(f"stopped by {stop}; {on if run.is_saved() else 'nothing was saved yet'}")
+        if is_first and stop.requeues and run.is_saved() and (told := requeue()):
+            say(told)
+        return stop.code
     finally:
         run.forget()
     finish(result)

@@ -1,23 +1,15 @@
 """Recipe files and flags as layers: nested values, each with the place it came from."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from resnet_hub.cli.schema import NAMED, Key, has_key, is_string, is_text
+from resnet_hub.cli.plain_yaml import NULL, build, compose, read_text
+from resnet_hub.cli.schema import NAMED, Key, has_key, is_string
 from resnet_hub.errors import DataMissing, InvalidSetting, did_you_mean
 from resnet_hub.paths import expanded
-
-_DEEPEST = 50
-_TAG = "tag:yaml.org,2002:"
-_NUMBERS = (f"{_TAG}int", f"{_TAG}float")
-_WORDS = (*_NUMBERS, *(_TAG + kind for kind in ("str", "bool", "timestamp", "value")))
-"""What YAML makes of a plain word, ``null`` apart."""
 
 
 @dataclass
@@ -79,17 +71,15 @@ def read_file(path: Path) -> Layer:
 
     Raises:
         InvalidSetting: Not YAML, or with aliases, a key twice, or numbers that are none.
+        OSError: It cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidSetting(f"{path}: not YAML ({error})") from error
-    layer, node = Layer(), _composed(text, str(path))
+    layer, node = Layer(), compose(read_text(path), str(path))
     if node is None:
         return layer
-    if not isinstance(node, yaml.MappingNode):
-        raise InvalidSetting(f"{path}: a recipe is a mapping of sections")
-    layer.values = _built(node, (), layer.places, where=lambda n: f"{path}:{n.start_mark.line + 1}")
+    place = f"{path}:{node.start_mark.line + 1}"
+    if node.tag != "tag:yaml.org,2002:map":
+        raise InvalidSetting(f"{place}: a recipe is a mapping of sections")
+    layer.values = build(node, (), layer.places, where=lambda n: f"{path}:{n.start_mark.line + 1}")
     return _expanded(layer)
 
 
@@ -129,69 +119,20 @@ def _flag(name: str, text: str) -> Layer:
     elif is_string(key):
         inner[key[-1]] = _string(text)
     else:
-        node = _composed(text, place)
-        inner[key[-1]] = node and _built(node, key, layer.places, where=lambda _: place)
+        node = compose(text, place)
+        inner[key[-1]] = node and build(node, key, layer.places, where=lambda _: place)
     return _expanded(layer)
 
 
 def _string(text: str) -> str | None:
     """Return a flag's text as it stands, unless YAML quotes it or calls it null."""
     try:
-        node = _composed(text, "--")
+        node = compose(text, "--")
     except InvalidSetting:
         return text
-    if node is None or node.tag == f"{_TAG}null":
+    if node is None or node.tag == NULL:
         return None
     return str(node.value) if getattr(node, "style", None) in ("'", '"') else text
-
-
-def _composed(text: str, where: str) -> yaml.Node | None:
-    """Parse YAML and build nothing yet; what can grow without bound is refused."""
-    depth = 0
-    try:
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise InvalidSetting(f"{where}: YAML aliases are not read; write the value out")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise InvalidSetting(f"{where}: nested over {_DEEPEST} deep; no recipe is")
-        node: yaml.Node | None = yaml.compose(text, yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark and not where.startswith("--") else ""
-        reason = getattr(error, "problem", None) or error
-        raise InvalidSetting(f"{where}{line}: not YAML ({reason})") from error
-    return node
-
-
-def _built(
-    node: yaml.Node, key: Key, places: dict[Key, str], *, where: Callable[[yaml.Node], str]
-) -> Any:
-    """Return a node's value, and fill in where each key stands."""
-    if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
-        values: dict[str, Any] = {}
-        for name_node, value_node in node.value:
-            inner = (*key, str(name_node.value))
-            if inner[-1] in values:
-                raise InvalidSetting(f"{where(name_node)}: {'.'.join(inner)} stands there twice")
-            places[inner] = where(name_node)
-            values[inner[-1]] = _built(value_node, inner, places, where=where)
-        return values
-    if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-        return [_built(item, key, {}, where=where) for item in node.value]
-    base_60 = node.tag in _NUMBERS and ":" in node.value  # so YAML takes 1:30:00
-    if base_60 or (node.tag in _WORDS and is_text(key)):
-        return str(node.value)
-    place = f"{where(node)}: {'.'.join(key)}"
-    try:
-        value = yaml.SafeLoader("").construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: the 99th of a month
-        reason = getattr(error, "problem", None) or error
-        raise InvalidSetting(f"{place}: no value that can be read ({reason})") from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidSetting(f"{place}: {value} is no finite number")
-    return value
 
 
 def _expanded(layer: Layer) -> Layer:

@@ -12,9 +12,12 @@ from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import (
+    CheckpointSettings,
+    DistributedSettings,
     ModelSettings,
     NetSettings,
     OptimizerSettings,
+    ProgressSettings,
     Recipe,
     ScheduleSettings,
 )
@@ -27,6 +30,9 @@ SECTIONS: dict[str, type] = {
     "model": ModelSettings,
     "optimizer": OptimizerSettings,
     "schedule": ScheduleSettings,
+    "checkpoint": CheckpointSettings,
+    "progress": ProgressSettings,
+    "distributed": DistributedSettings,
 }
 NAMED = ("net", "data", "optimizer", "schedule")
 """Sections whose bare value is their name: ``--data Cifar10`` is ``--data.name Cifar10``."""

@@ -1,5 +1,6 @@
 """Sets that fit in memory: uint8 arrays, gathered and augmented a whole batch at a time."""
 
+import hashlib
 from functools import cached_property
 from statistics import fmean
 from typing import ClassVar, cast
@@ -45,6 +46,20 @@ class ArrayDataset:
         keys = sample_keys(self.seed, epoch, indices)
         rows = indices if self.rows is None else self.rows[indices]
         return Batch(self.images[rows], self.labels[rows], indices, keys)
+
+    @property
+    def targets(self) -> Tensor:
+        """The split's labels in order, int64 ``(N,)``."""
+        return self.labels if self.rows is None else self.labels[self.rows]
+
+    def fingerprint(self) -> str:
+        """Return a hex SHA-256 over the split's pixels and labels, in order."""
+        digest = hashlib.sha256(repr(tuple(self.images.shape[1:])).encode())
+        rows = torch.arange(len(self.images)) if self.rows is None else self.rows
+        digest.update(self.labels[rows].numpy().tobytes())
+        for start in range(0, len(rows), 4096):  # a copy of them all would double the memory
+            digest.update(self.images[rows[start : start + 4096]].numpy().tobytes())
+        return digest.hexdigest()
 
     def mean_image(self) -> tuple[float, ...]:
         """Return the split's mean image: ``C·H·W`` numbers in [0, 1], rounded to 6 decimals."""

@@ -46,6 +46,15 @@ class BatchedDataset(Protocol):
 
     def __getitem__(self, selection: Selection) -> Batch: ...
 
+    @property
+    def targets(self) -> Tensor:
+        """The samples' labels in order, int64 ``(N,)``."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hex SHA-256: other samples, labels or another order have another one."""
+        ...
+
 
 class BatchSampler(Sampler[Selection]):
     """Order the samples by (seed, epoch) and cut them into batches.
@@ -84,8 +93,12 @@ class BatchSampler(Sampler[Selection]):
         self.begin = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; Lightning calls this."""
-        self.epoch = epoch
+        """Choose the epoch whose order comes next; Lightning calls this.
+
+        A place in another epoch is forgotten: nothing was left to train on there.
+        """
+        if epoch != self.epoch:
+            self.epoch, self.begin = epoch, 0
 
     def resume_at(self, epoch: int, batches: int) -> None:
         """Begin the next pass at this epoch, ``batches`` batches in; later passes are whole."""

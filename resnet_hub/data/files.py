@@ -3,6 +3,7 @@
 Apart from the data module, so that workers which do not share memory import no Lightning.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -83,6 +84,18 @@ class ImageFiles:
     def __len__(self) -> int:
         """Return M, the number of images."""
         return len(self.labels)
+
+    @property
+    def targets(self) -> Tensor:
+        """The samples' labels in order, int64 ``(M,)``."""
+        return self.labels
+
+    def fingerprint(self) -> str:
+        """Return a hex SHA-256 over labels and names, in order; the folders above may move."""
+        digest = hashlib.sha256(self.labels.numpy().tobytes())
+        for path in self._paths:
+            digest.update(b"/".join(bytes(path).rsplit(b"/", 2)[-2:]) + b"\0")
+        return digest.hexdigest()
 
     def path(self, index: int) -> str:
         """Return the file of one sample."""

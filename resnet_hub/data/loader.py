@@ -5,12 +5,16 @@ Imports no Lightning: workers that are started afresh import this module.
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from multiprocessing.process import BaseProcess
+from time import perf_counter
 from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
-from resnet_hub.errors import BadData, ResNetHubError
+from resnet_hub.data.workers import end, ended_after, leave_group, workers_named
+from resnet_hub.errors import BadData, ResNetHubError, WorkerLost
 
 _log = logging.getLogger("resnet_hub")
 
@@ -22,13 +26,29 @@ class BatchLoader(DataLoader[Batch]):
     whole traceback the message; here it is the cause. Images that were skipped are counted over
     each pass and reported once, as the pass ends, to the logger ``resnet_hub``.
 
+    Attributes:
+        order: The sampler.
+        name: As given.
+        waited: Seconds that batches were waited for, over all passes; without workers, what reading
+            them took.
+
     Args:
         dataset: Reads whole batches.
         sampler: Chooses the samples of each batch.
         workers: Processes that read; 0 reads in this one. They live on between passes.
+        timeout: Seconds to wait for a worker's batch before it is given up.
+        name: What messages call the data set.
     """
 
-    def __init__(self, dataset: BatchedDataset, sampler: BatchSampler, *, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: BatchedDataset,
+        sampler: BatchSampler,
+        *,
+        workers: int = 0,
+        timeout: float = 300,
+        name: str = "the data set",
+    ) -> None:
         super().__init__(
             cast(Any, dataset),
             sampler=cast(Any, sampler),
@@ -36,25 +56,34 @@ class BatchLoader(DataLoader[Batch]):
             num_workers=workers,
             collate_fn=cast(Any, _as_it_is),
             persistent_workers=workers > 0,
+            worker_init_fn=leave_group,
+            timeout=timeout if workers else 0,
         )
-        self.order = sampler
+        self.order, self.name = sampler, name
         self._yielded = 0
+        self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names its own class
         """Yield the batches of one pass: whole, or what is left after :meth:`load_state_dict`.
 
         Raises:
             BadData: Not one image of the pass could be read; of several ranks another may have one.
+            WorkerLost: A worker was killed, or hangs.
         """
         self._yielded, seen, skipped = self.order.begin, 0, 0
         try:
-            for batch in super().__iter__():
+            with self._workers_named():  # they begin, or go on to the next pass
+                batches = super().__iter__()
+            for batch in self._timed(batches):
                 self._yielded += 1
                 seen += len(batch.labels)
                 skipped += batch.skipped
                 if skipped and not seen and self._yielded == len(self) and self.order.ranks == 1:
                     raise BadData(f"none of the {skipped:,} images of a split can be read")
                 yield batch
+        except WorkerLost:
+            end(self._workers)
+            raise
         except ResNetHubError as error:
             if not self.num_workers:
                 raise
@@ -68,6 +97,23 @@ class BatchLoader(DataLoader[Batch]):
                     "%s that could not be read left out of this pass (data.on_bad_image: skip)",
                     "1 image" if skipped == 1 else f"{skipped:,} images",
                 )
+
+    @property
+    def _workers(self) -> list[BaseProcess]:
+        return cast(Any, self)._iterator._workers if self.num_workers else []
+
+    def _workers_named(self) -> AbstractContextManager[None]:
+        return workers_named(self.name, self.timeout, reading=self.num_workers > 0)
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            began = perf_counter()
+            with self._workers_named(), ended_after(self.timeout + 1, self._workers):
+                batch = next(batches, None)
+            self.waited += perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Return the place in the data: the epoch, and the batches of it that were yielded."""

@@ -1,5 +1,8 @@
 """The base of every data set: splits, loaders, and what happens to a batch on the device."""
 
+import hashlib
+import json
+import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +15,7 @@ import lightning as L
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import Augment, DataSettings
-from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.errors import BadData, DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
 
@@ -80,9 +83,18 @@ class DataModule(L.LightningDataModule, ABC):
 
     @final
     def open(self) -> "DataModule":
-        """Read what is on disk, once, and return self."""
+        """Read what is on disk, once, and return self.
+
+        Raises:
+            DataMissing: Nothing there.
+            BadData: Something there that cannot be used, a label that no class has among it.
+        """
         if not self.splits:
             self.read()
+            read, self.splits = self.splits, {}  # what is refused once is refused again
+            for name, split in read.items():
+                _check_labels(split, len(self.labels), f"{type(self).__name__} {name}")
+            self.splits = read
         return self
 
     def setup(self, stage: str | None = None) -> None:
@@ -177,6 +189,14 @@ class DataModule(L.LightningDataModule, ABC):
         """Data set and split that scores are measured on, as a card names them."""
         return f"{self.described} {self.tested}"
 
+    def fingerprint(self) -> str:
+        """Return a hex SHA-256 over class names and splits: other data have another one.
+
+        Of sets in memory every pixel counts; of image files their names, not their bytes.
+        """
+        parts = {name: split.fingerprint() for name, split in self.open().splits.items()}
+        return hashlib.sha256(json.dumps([self.labels, parts]).encode()).hexdigest()
+
     def split(self, name: Split) -> BatchedDataset:
         """Return one split.
 
@@ -197,7 +217,24 @@ class DataModule(L.LightningDataModule, ABC):
 
     def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:
         sampler = self._sampler(split, seed=seed)
-        return BatchLoader(self.split(split), sampler, workers=self.settings.workers)
+        return BatchLoader(
+            self.split(split),
+            sampler,
+            workers=self.settings.workers,
+            timeout=self.settings.timeout,
+            name=f"{self.described} {split}",
+        )
+
+
+def _check_labels(split: BatchedDataset, classes: int, where: str) -> None:
+    labels = split.targets
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():  # −100 would silently be left out of torch's loss
+        sample = int(wrong.nonzero()[0])
+        raise BadData(
+            f"{where}: sample {sample} has label {int(labels[sample])}, which is not 0 to "
+            f"{classes - 1}; {int(wrong.sum()):,} of {len(labels):,} are like it"
+        )
 
 
 def at_size(preprocess: Preprocess, size: int | None) -> Preprocess:
@@ -218,5 +255,7 @@ def open_data(
     """Return the data set that ``settings.name`` names, not read yet."""
     if settings.batch_size < 1 or settings.workers < 0:
         raise InvalidSetting("data.batch_size must be at least 1, data.workers at least 0")
+    if not 0 < settings.timeout < math.inf:
+        raise InvalidSetting(f"data.timeout: {settings.timeout!r} is not a number of seconds")
     kind = getattr(import_module(HOMES[settings.name]), settings.name)
     return cast(DataModule, kind(settings, seed=seed, preprocess=preprocess))

@@ -18,6 +18,8 @@ class DataSettings:
         download: Fetch what is missing, where the data set can be fetched.
         batch_size: Images a forward pass on one device.
         workers: Processes that read images; sets held in memory need none.
+        timeout: Seconds that a batch of a worker is waited for; then the run ends, as the worker
+            hangs.
         held_out: Training images kept out for validation; ``None`` takes the data set's own. With
             a validation split there is a best checkpoint; without one only the last counts, and
             the test curves steer nothing.
@@ -44,6 +46,7 @@ class DataSettings:
     download: bool = True
     batch_size: int = 128
     workers: int = 0
+    timeout: float = 300.0
     held_out: int | None = None
     augment: Augment | None = None
     pad: int = 4

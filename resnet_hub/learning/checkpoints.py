@@ -1,77 +1,171 @@
-"""A run's checkpoints: written whole, read without running any code, last and best."""
+"""Checkpoints of a run: folders of tensors, plain values and a manifest, whole or not at all.
 
-import io
-import warnings
+Nothing in them is code. A folder appears under its name when all of it is on disk; its manifest has
+every file's size and SHA-256, so that what was damaged later is found before it is used.
+"""
+
+import json
+import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.fabric.plugins import CheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from resnet_hub.errors import CorruptFile, InvalidSetting
-from resnet_hub.learning.run import Run
-from resnet_hub.learning.settings import Recipe
-from resnet_hub.weights.store import write_file
+from resnet_hub.errors import CorruptFile
+from resnet_hub.learning.state import pack, unpack
+from resnet_hub.weights.store import sha256_of, write_folder, write_tensors, write_text
 
-_STATE = ("loops", "optimizer_states", "lr_schedulers", "callbacks", "epoch", "global_step", "net")
-"""What Lightning and the classifier leave in a checkpoint beside the tensors."""
-_FREE = ("trainer.", "callbacks", "logger", "net.weights", "data.root", "data.workers")
-"""How the keys of a recipe begin that may change before a run goes on."""
+FORMAT = 1
+"""Format number in the manifest; raised when a reader of the old one would misread the new one."""
+MANIFEST, STATE, TENSORS = "manifest.json", "state.json", "tensors.safetensors"
+FILES = (TENSORS, STATE, MANIFEST)
+"""What a checkpoint's folder holds, and nothing else."""
+
+_MOST_BYTES = {MANIFEST: 1 << 20, STATE: 1 << 28}
+_STEP = re.compile(r"(step|best)-(\d{1,15})")
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, written whole or not at all and read without running any code.
+class FolderCheckpoints(CheckpointIO):
+    """Lightning's plugin that writes and reads checkpoints as this module does.
 
     Args:
         recipe: What the run goes by, to be kept in each of them.
     """
 
     def __init__(self, recipe: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
         self.recipe = recipe
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write one checkpoint; the file that was there stays until this one is complete."""
-        buffer = io.BytesIO()
-        torch.save({**checkpoint, "recipe": self.recipe}, buffer)
-        write_file(Path(path), lambda file: file.write(buffer.getbuffer()))
+        """Write one checkpoint; what was there stays until this one is complete."""
+        write_checkpoint(Path(path), {**checkpoint, "recipe": self.recipe})
 
     def load_checkpoint(
         self,
         path: Any,
-        map_location: Callable[..., Any] | None = lambda storage, loc: storage,
+        map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read one checkpoint: tensors and plain values, whatever the caller asks for.
+        """Read one checkpoint, its tensors on the CPU.
 
         Raises:
-            CorruptFile: It is damaged, or holds more.
+            CorruptFile: It is damaged, or none.
         """
-        return read_training_checkpoint(Path(path), map_location)
+        return read_training_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove one checkpoint."""
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def read_training_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Read a checkpoint that a run wrote.
+def write_checkpoint(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint, durably: files, manifest, then the folder's name.
+
+    Args:
+        folder: Where; an earlier checkpoint there is replaced.
+        content: Nested plain values and tensors, with ``global_step``.
 
     Raises:
-        CorruptFile: It is damaged, or holds more than tensors and plain values.
+        InvalidSetting: It holds what is neither; the message says where. Or something else lies in
+            ``folder``.
+        ResNetHubError: The disk refused; what was there is intact.
     """
+    state, tensors = pack(content)
+
+    def fill(place: Path) -> None:
+        write_tensors(place / TENSORS, tensors)
+        write_text(place / STATE, json.dumps(state, allow_nan=False))
+        files = {
+            name: {"size": (place / name).stat().st_size, "sha256": sha256_of(place / name)}
+            for name in (TENSORS, STATE)
+        }
+        manifest = {"format": FORMAT, "step": content["global_step"], "files": files}
+        write_text(place / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+    write_folder(folder, fill, names=FILES)
+
+
+def read_training_checkpoint(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint that a run wrote, every byte verified.
+
+    Returns:
+        What was written: tensors on the CPU, memory-mapped (copy-on-write).
+
+    Raises:
+        CorruptFile: It is damaged, or none.
+    """
+    step = verify(folder)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of odd pickles; we refuse or read them
-            content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        raise CorruptFile(
-            f"{path}: not a checkpoint of a run (it is damaged, or holds more than tensors and "
-            "plain values; code in it is never run)"
-        ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CorruptFile(f"{path}: not a checkpoint of a run (it holds no state_dict)")
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        content = unpack(state, load_file(folder / TENSORS))
+    except (OSError, ValueError, RecursionError, SafetensorError, CorruptFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CorruptFile(f"{folder}: not a checkpoint of a run ({reason})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise CorruptFile(f"{folder}: not a checkpoint of a run (it holds no state_dict)")
+    if content.get("global_step") != step:
+        raise CorruptFile(f"{folder / MANIFEST}: damaged, it is of another step")
     return content
+
+
+def verify(folder: Path) -> int:
+    """Check that a checkpoint is whole: exactly its files, each of the manifest's size and digest.
+
+    Returns:
+        The optimizer step that the manifest says it is of.
+
+    Raises:
+        CorruptFile: It is not.
+    """
+    if folder.is_file():
+        raise CorruptFile(
+            f"{folder}: a file, and a run's checkpoints are folders; `resnet-hub convert` reads "
+            "what others wrote"
+        )
+    step, files = _read_manifest(folder)
+    try:
+        found = {path.name for path in folder.iterdir()}
+        if found != set(FILES):
+            odd = ", ".join(sorted(found ^ set(FILES))[:3])
+            raise CorruptFile(
+                f"{folder}: damaged, files are missing or do not belong there ({odd})"
+            )
+        for name, (size, sha256) in files.items():
+            if (folder / name).stat().st_size != size or sha256_of(folder / name) != sha256:
+                raise CorruptFile(f"{folder / name}: damaged, its manifest has another SHA-256")
+    except OSError as error:
+        raise CorruptFile(f"{folder}: cannot be read ({error.strerror or error})") from error
+    return step
+
+
+def numbered(folder: Path, kind: str) -> list[tuple[int, Path]]:
+    """Return the checkpoints of a folder with their steps, the highest first.
+
+    Args:
+        folder: A run's ``checkpoints``.
+        kind: ``step`` for those that training goes on from, ``best`` for the best by validation.
+    """
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = _STEP.fullmatch(path.name)
+        if name and name[1] == kind:
+            found.append((int(name[2]), path))
+    return sorted(found, reverse=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left of writing a checkpoint.
+
+    Nobody else may be writing there.
+    """
+    for orphan in folder.glob(".*"):
+        if re.match(r"\.(step|best)-\d", orphan.name):
+            shutil.rmtree(orphan, ignore_errors=True)
 
 
 def finished_epochs(content: Mapping[str, Any]) -> int | None:
@@ -87,73 +181,22 @@ def finished_epochs(content: Mapping[str, Any]) -> int | None:
         return None
 
 
-def check_resumable(path: Path, recipe: Recipe) -> None:
-    """Check that a run can go on from a checkpoint by a recipe.
-
-    Trainer options, callbacks and loggers may have changed, and where things lie.
-
-    Raises:
-        CorruptFile: The checkpoint is damaged, or holds no training state.
-        InvalidSetting: The recipe has changed since; the message says what.
-    """
-    content = read_training_checkpoint(path)
-    missing = [name for name in _STATE if name not in content]
-    if missing:
-        raise CorruptFile(
-            f"{path}: training cannot go on from it (it holds no {', '.join(missing)})"
-        )
-    before, now = _decisive(content.get("recipe")), _decisive(recipe.to_dict())
-    changed = [name for name in before if before[name] != now.get(name, before[name])]
-    if changed:
-        name = changed[0]
-        raise InvalidSetting(
-            f"{name}: the run was trained with {before[name]!r}, its recipe.yaml now says "
-            f"{now[name]!r}; set it back, or begin another run"
-        )
-
-
-def _decisive(recipe: Any) -> dict[str, Any]:
-    """Return what fixes a run's numbers in its recipe, by dotted key; of no recipe, nothing."""
-    keys: dict[str, Any] = {}
-    for section, value in recipe.items() if isinstance(recipe, Mapping) else ():
-        if isinstance(value, Mapping):
-            keys |= {f"{section}.{name}": item for name, item in value.items()}
-        else:
-            keys[section] = value
-    return {name: value for name, value in keys.items() if not name.startswith(_FREE)}
-
-
-class _Checkpoints(ModelCheckpoint):
-    """Lightning's, but a run whose folder was moved keeps its best score."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        folder = str(self.dirpath)
-
-        def here(path: str) -> str:
-            return str(Path(folder, Path(path).name)) if path else path
-
-        paths = {name: here(path) for name, path in state_dict.items() if name.endswith("_path")}
-        models = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict(
-            {**state_dict, **paths, "best_k_models": models, "dirpath": self.dirpath}
-        )
-
-
-def checkpoint_callbacks(run: Run, *, monitor: str | None) -> list[ModelCheckpoint]:
-    """Return what saves ``last.ckpt`` every epoch, and ``best.ckpt`` by ``monitor`` if given."""
-    folder = run.checkpoints
-    last = _Checkpoints(
-        folder, "last", save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    if monitor is None:
-        return [last]
-    best = _Checkpoints(
-        folder,
-        "best",
-        monitor=monitor,
-        mode="max",
-        save_top_k=1,
-        save_on_train_epoch_end=False,  # but after validation, which a cut last epoch has none of
-        enable_version_counter=False,
-    )
-    return [best, last]
+def _read_manifest(folder: Path) -> tuple[int, dict[str, tuple[int, str]]]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CorruptFile(f"{folder}: not a checkpoint of a run (it holds no {MANIFEST})")
+    try:
+        for name, most in _MOST_BYTES.items():
+            if (folder / name).stat().st_size > most:
+                raise CorruptFile(f"{folder / name}: over {most:,} bytes")
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise CorruptFile(
+                f"{path}: format {manifest['format']!r}, this version reads {FORMAT}; upgrade "
+                "resnet-hub"
+            )
+        files = {name: manifest["files"][name] for name in (TENSORS, STATE)}
+        digests = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+        return manifest["step"], digests
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFile(f"{path}: damaged, it is no manifest") from error

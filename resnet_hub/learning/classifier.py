@@ -7,14 +7,16 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
-from resnet_hub.errors import Diverged, InvalidSetting
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.averaging import follow
+from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.optimizers import build_optimizer, effective_lr
-from resnet_hub.learning.plan import images_per_step, run_length
+from resnet_hub.learning.plan import check_all_seen, check_match, images_per_step, run_length
 from resnet_hub.learning.schedules import Length, factor
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.metrics import Scores
@@ -35,6 +37,8 @@ class Classifier(L.LightningModule):
     Attributes:
         net: The net.
         averaged: Its moving average, if the settings ask for one.
+        guard: What keeps steps that are not finite out of it all.
+        unlogged: What the running step or epoch logs, which reaches the loggers after its hooks.
 
     Args:
         net: The net, or a row's name for a fresh one.
@@ -66,12 +70,12 @@ class Classifier(L.LightningModule):
             cast(Any, self.net).to(memory_format=torch.channels_last)
         self.averaged: AveragedModel | None = None
         if self.settings.ema_decay is not None:
-            average = cast(Any, get_ema_multi_avg_fn)(self.settings.ema_decay)
-            self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
-            self.averaged.requires_grad_(False)
+            self.averaged = AveragedModel(self.net).requires_grad_(False)
         self.train_scores, self.scores, self.live_scores = Scores(), Scores(), Scores()
         self.train_scores.persistent(True)  # an epoch resumed halfway keeps its first half
         self._recent: list[Tensor] = []
+        self.unlogged: dict[str, Tensor] = {}
+        self.guard = Guard(self.settings.nonfinite, self.settings.most_nonfinite)
 
     @property
     def finished(self) -> ResNet:
@@ -91,7 +95,7 @@ class Classifier(L.LightningModule):
         """
         data = self._data()
         if data is not None:
-            _check_match(self.net, data)
+            check_match(self.net, data)
             if stage == "fit":
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
@@ -124,6 +128,7 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""
+        self.unlogged = {}
         key = key_of("step", self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.default_generator.manual_seed(key)
         if self.device.type == "cuda":
@@ -131,14 +136,20 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the batch's mean loss."""
+        scores = self.train_scores
+        self.guard.begin([*self.net.buffers(), scores.loss, scores.hits])
         logits = self.net(self._laid_out(batch.images), batch.keys)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
         detached = loss.detach()
-        self.train_scores.update(logits.detach(), batch.labels, detached * len(batch.labels))
+        scores.update(logits.detach(), batch.labels, detached * len(batch.labels))
         self._recent.append(detached)
         if self._logs(batch_idx):
             self._log_recent(len(batch.labels))
-        return loss
+        return self.guard.watch(loss, batch.indices)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Judge the step by its gradients, now that they are averaged and unscaled."""
+        self.guard.judge(optimizer)
 
     def optimizer_step(
         self,
@@ -147,26 +158,40 @@ class Classifier(L.LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step, then let the moving average follow."""
+        """Step, unless it is not finite, then let the moving average follow.
+
+        Raises:
+            Diverged: A step of late was not finite.
+        """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.averaged is not None and self.global_step % self.settings.ema_every == 0:
-            self.averaged.update_parameters(self.net)
+        step, decay = self.global_step, self.settings.ema_decay  # the step is not counted yet
+        good = self.guard.settle(optimizer, step=step + 1, epoch=epoch + 1)
+        if self.averaged is not None and decay is not None and step % self.settings.ema_every == 0:
+            follow(self.averaged, self.net, decay=decay, good=good)
+        if self.guard.due:
+            self._look()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training scores.
 
         Raises:
-            Diverged: The weights are finite no more; the epoch is not saved.
+            Diverged: Steps or weights are finite no more; the epoch is not saved.
         """
-        self._check_finite()
+        self._look(weights=True)
         values = self.train_scores.compute()
         self.train_scores.reset()
         self._recent.clear()
-        self.log("train/epoch_loss", values["loss"], sync_dist=True)
-        self.log_dict({f"train/{k}": values[k] for k in ("top1", "top5")}, sync_dist=True)
+        named = {"epoch_loss": "loss", "top1": "top1", "top5": "top5"}
+        self.unlogged = {f"train/{name}": values[key] for name, key in named.items()}
+        self.log_dict(self.unlogged, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say in the checkpoint what net it holds, so that it can be exported from it alone."""
+        """Say in the checkpoint what net it holds, so that it can be exported from it alone.
+
+        Raises:
+            Diverged: Steps or weights are finite no more; nothing is saved.
+        """
+        self._look(weights=True)
         net = self.net
         checkpoint["net"] = {
             "architecture": net.architecture.to_dict(),
@@ -174,14 +199,19 @@ class Classifier(L.LightningModule):
             "labels": None if net.labels is None else list(net.labels),
         }
         checkpoint["recent_losses"] = [float(loss) for loss in self._recent]
+        checkpoint["steps_left_out"] = self.guard.skipped
         with self.train_scores.sync_context():  # every rank's, in rank 0's file
             scores = self.train_scores.state_dict(prefix="train_scores.")
         checkpoint["state_dict"].update(scores)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the epoch's losses that were not logged yet, and with its scores."""
+        self.guard.skipped = checkpoint.get("steps_left_out", 0)
         losses = checkpoint.get("recent_losses", [])
         self._recent = list(torch.tensor(losses, device=self.device))
+        # No image: the metric itself does not take what is loaded for an update, and would warn.
+        none = torch.zeros(0, 1, device=self.device)
+        self.train_scores.update(none, none[:, 0].long(), none.sum())
         if self.global_rank > 0:  # rank 0 has the sum
             scores = self.train_scores.state_dict(prefix="train_scores.")
             checkpoint["state_dict"].update({n: torch.zeros_like(t) for n, t in scores.items()})
@@ -190,9 +220,9 @@ class Classifier(L.LightningModule):
         """Give every rank rank 0's BatchNorm statistics: they are what is exported.
 
         Raises:
-            Diverged: The weights are finite no more.
+            Diverged: Steps or weights are finite no more.
         """
-        self._check_finite()
+        self._look(weights=True)
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -219,28 +249,27 @@ class Classifier(L.LightningModule):
         """Log the tested split's scores, and how many images were seen."""
         self._log_scores(self.scores, "test")
 
-    def _check_finite(self) -> None:
-        # Of the parameters alone, which are the same on every rank: all go on, or none.
-        if not torch.nn.utils.get_total_norm(self.net.parameters()).isfinite():
-            raise Diverged(
-                f"epoch {self.current_epoch + 1}: the training diverged, the weights are finite "
-                "no more; lower optimizer.lr, or warm up for longer"
-            )
+    def _look(self, *, weights: bool = False) -> None:
+        precision = self.trainer.precision_plugin
+        self.guard.look(getattr(precision, "scaler", None))
+        if weights:
+            check_weights(self.net, epoch=self.current_epoch + 1)
 
     def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> Tensor:
         logits: Tensor = net(self._laid_out(batch.images)).float()
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
-        scores.update(logits, batch.labels, loss)
+        scores.update(logits, batch.labels, loss, batch.skipped)
         return logits
 
     def _log_scores(self, scores: Scores, split: str, prefix: str = "") -> None:
         values = scores.compute()
         scores.reset()
+        check_all_seen(self.trainer, int(values["n"] + values.pop("skipped")))
         if split != "test" or not self.trainer.testing:
             del values["n"]
-        self.log_dict(
-            {f"{split}/{prefix}{k}": v.float() for k, v in values.items()}, sync_dist=True
-        )
+        # The ranks' values are one already; of three equal numbers the mean may be another one.
+        named = {f"{split}/{prefix}{k}": v.float() for k, v in values.items()}
+        self.log_dict(named, sync_dist=True, reduce_fx="max")
 
     def _logs(self, batch_idx: int) -> bool:
         """Whether Lightning hands this step to the loggers; logging costs more than the metric."""
@@ -255,7 +284,9 @@ class Classifier(L.LightningModule):
             "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
         }
         self._recent.clear()
-        self.log_dict(values, prog_bar=True, batch_size=count)
+        self.unlogged = values
+        # Not for Lightning's bar, which would ask the device for them at every later step.
+        self.log_dict(values, batch_size=count)
 
     def _laid_out(self, images: Tensor) -> Tensor:
         if self.settings.channels_last:
@@ -271,20 +302,3 @@ class Classifier(L.LightningModule):
     def _data(self) -> DataModule | None:
         data = getattr(self.trainer, "datamodule", None)
         return data if isinstance(data, DataModule) else None
-
-
-def _check_match(net: ResNet, data: DataModule) -> None:
-    name, channels, classes = type(data).__name__, data.preprocess.channels, len(data.labels)
-    if channels != net.architecture.in_channels:
-        raise InvalidSetting(
-            f"net: takes {net.architecture.in_channels} image channels, but {name} has {channels}; "
-            f"give in_channels={channels}"
-        )
-    if classes != net.architecture.classes:
-        raise InvalidSetting(f"net: {net.architecture.classes} classes, but {name} has {classes}")
-    for number, (own, other) in enumerate(zip(net.labels or (), data.labels, strict=False)):
-        if own != other:
-            raise InvalidSetting(
-                f"net: its class {number} is {own!r}, but {name}'s is {other!r}; "
-                "from_pretrained(…, classes=NAMES) gives a fresh head for other classes"
-            )

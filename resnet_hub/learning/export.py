@@ -8,7 +8,7 @@ import torch
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
-from resnet_hub.learning.checkpoints import finished_epochs, read_training_checkpoint
+from resnet_hub.learning.checkpoints import MANIFEST, finished_epochs, read_training_checkpoint
 from resnet_hub.learning.run import Run
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded
@@ -41,8 +41,8 @@ def read_net(source: str | Path) -> tuple[ResNet, Provenance]:
     """Return the net of a run, a checkpoint or a model folder, and where it comes from.
 
     Args:
-        source: A run's folder (its exported model, else its best checkpoint, else its last), a
-            checkpoint file, a model folder, or the name of published weights.
+        source: A run's folder (its exported model, else its best checkpoint, else its newest), a
+            checkpoint, a model folder, or the name of published weights.
 
     Raises:
         DataMissing: No run there, nothing saved in it, or weights that cannot be fetched.
@@ -54,7 +54,8 @@ def read_net(source: str | Path) -> tuple[ResNet, Provenance]:
     for folder in (place / "model", place):
         if (folder / CARD_NAME).is_file():
             return ResNet.from_pretrained(folder), read_card(folder).provenance
-    path = place if place.is_file() else Run.find(place).chosen()
+    alone = place.is_file() or (place / MANIFEST).is_file()
+    path = place if alone else Run.find(place).chosen()
     content = read_training_checkpoint(path)
     return trained_net(content, path), _origin(content, path)
 

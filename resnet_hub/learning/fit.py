@@ -1,8 +1,7 @@
 """A whole run: from a recipe to a trained, tested and exported model folder."""
 
-import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,20 +15,24 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
 from resnet_hub.data.module import DataModule, open_data
+from resnet_hub.data.workers import workers_named
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.checkpoints import (
-    WholeCheckpoints,
-    check_resumable,
-    checkpoint_callbacks,
+    FolderCheckpoints,
     finished_epochs,
     read_training_checkpoint,
 )
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fingerprints import Witness
 from resnet_hub.learning.journal import Journal, MetricsFile
+from resnet_hub.learning.keeper import Keeper
+from resnet_hub.learning.memory import memory_named
+from resnet_hub.learning.progress import Progress, RunBar
+from resnet_hub.learning.resuming import check_same_run, newest_checkpoint, situation_of
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.stopping import StopCleanly, interruptible
+from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
 from resnet_hub.weights.card import Card, read_card
@@ -55,29 +58,35 @@ class Result:
     epochs: int | None
 
 
-def fit(recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say) -> Result:
+def fit(
+    recipe: Recipe, run: Run, *, resume: bool, bar: bool, say: Say, allow_changed: bool = False
+) -> Result:
     """Train by a recipe, then test and export.
 
     Args:
         recipe: The resolved recipe.
         run: The run's folder; only rank 0's is written to.
-        resume: Go on from the run's last checkpoint.
+        resume: Go on from the run's newest whole checkpoint.
         bar: Show a progress bar instead of a line an epoch.
         say: Takes lines for the person who waits.
+        allow_changed: Go on by a recipe, or on data or a number of processes, that have changed.
 
     Raises:
         Interrupted: Stopped by a signal; in training after saving.
-        Diverged: The weights are finite no more; the epoch before is saved.
+        Diverged: A step or the weights were not finite; what was saved before is.
         ResNetHubError: The recipe, the data, the weights or the checkpoint cannot be used.
     """
     with interruptible():
-        checkpoint = run.checkpoint() if resume else None
-        if checkpoint:
-            check_resumable(checkpoint, recipe)
+        checkpoint, saved = newest_checkpoint(run, say) if resume else (None, {})
         data, classifier = build(recipe)
-        trainer = _build_trainer(recipe, run, data, bar=bar, say=say)
+        keeper = Keeper(run, recipe.checkpoint, monitor="val/top1" if data.selects else None)
+        trainer = _build_trainer(recipe, run, keeper, bar=bar, say=say)
+        keeper.situation = situation_of(trainer, data, recipe.schedule)
+        for difference in check_same_run(saved, recipe, keeper.situation, allowed=allow_changed):
+            say(f"changed: {difference}")
+        del saved
         say(f"run {run.folder}")
-        with _refusals_named():
+        with _refusals_named(), _losses_named(data, train=True):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         return _finish(recipe, run, trainer, classifier, data)
 
@@ -128,26 +137,6 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     return data, classifier
 
 
-def make_trainer(options: Mapping[str, Any]) -> L.Trainer:
-    """Return Lightning's Trainer with these options, the data modules' samplers left as they are.
-
-    Raises:
-        InvalidSetting: Lightning refuses them, or would change the precision.
-    """
-    if options.get("num_nodes", 1) > 1 and not {"MASTER_ADDR", "SLURM_JOB_ID"} & set(os.environ):
-        raise InvalidSetting(
-            "trainer.num_nodes: nothing says where the other nodes are; start it by torchrun or "
-            "SLURM, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each"
-        )
-    try:
-        trainer = L.Trainer(**options, use_distributed_sampler=False)  # the samplers know the ranks
-    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
-    if options.get("precision") == "16-mixed" and trainer.precision != "16-mixed":
-        raise InvalidSetting("trainer.precision: 16-mixed on a CPU would be bf16; use bf16-mixed")
-    return trainer
-
-
 def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
     """Score a classifier's finished net on ``data.tested``, each image once; same on every rank.
 
@@ -157,7 +146,7 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
         InvalidSetting: The trainer's options leave no image.
     """
     witness = Witness()
-    with _refusals_named(), _watching(trainer, witness):
+    with _refusals_named(), _losses_named(data, train=False), _watching(trainer, witness):
         results = trainer.test(classifier, data, verbose=False)
     values = results[0] if results else {"test/n": 0}
     n = round(values["test/n"])
@@ -177,19 +166,18 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
     return Score(data=data.measured, top1=top1, top5=top5, n=n, receipt=receipt if whole else None)
 
 
-def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say: Say) -> L.Trainer:
+def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: Say) -> L.Trainer:
     bar = recipe.trainer.get("enable_progress_bar", bar)
     metrics = MetricsFile(run.metrics)
     callbacks: list[Callback] = [
-        Journal(run, metrics, say, epochs=not bar),
-        StopCleanly(run.last, say),
+        Journal(run, metrics),
+        progress := Progress(metrics, say, lines=not bar, heartbeat=recipe.progress.heartbeat),
+        StopCleanly(keeper.save, say),
         *(_instance(entry, "callbacks", Callback) for entry in recipe.callbacks),
-        *checkpoint_callbacks(run, monitor="val/top1" if data.selects else None),
+        keeper,
     ]
     if bar:
-        from lightning.pytorch.callbacks import RichProgressBar
-
-        callbacks.append(RichProgressBar())
+        callbacks.append(RunBar(progress))
     options: dict[str, Any] = {
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
@@ -201,9 +189,10 @@ def _build_trainer(recipe: Recipe, run: Run, data: DataModule, *, bar: bool, say
             **options,
             "logger": [metrics, *(_instance(entry, "logger", Logger) for entry in recipe.logger)],
             "callbacks": callbacks,
-            "plugins": [WholeCheckpoints(recipe.to_dict())],
+            "plugins": [FolderCheckpoints(recipe.to_dict())],
             "default_root_dir": run.folder,
-        }
+        },
+        timeout=recipe.distributed.timeout,
     )
 
 
@@ -211,9 +200,8 @@ def _finish(
     recipe: Recipe, run: Run, trainer: L.Trainer, classifier: Classifier, data: DataModule
 ) -> Result:
     run = Run(Path(trainer.strategy.broadcast(str(run.folder))))
-    last, chosen = run.checkpoint(), run.chosen()
+    last, content = run.newest(), read_training_checkpoint(run.chosen())
     epochs = finished_epochs(read_training_checkpoint(last))
-    content = read_training_checkpoint(chosen)
     classifier.load_state_dict(content["state_dict"])
     origin = Provenance(
         source=f"run {run.folder}",
@@ -239,6 +227,18 @@ def _watching(trainer: L.Trainer, callback: Callback) -> Iterator[None]:
         yield
     finally:
         callbacks.remove(callback)
+
+
+@contextmanager
+def _losses_named(data: DataModule, *, train: bool) -> Iterator[None]:
+    """Let a lost loader's worker, and memory that is not there, be one line.
+
+    Raises:
+        WorkerLost: A worker was killed, or hangs.
+        OutOfMemory: There was not enough memory for a batch.
+    """
+    with workers_named(data.described, data.settings.timeout), memory_named(data, train=train):
+        yield
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""What a run tells: metrics.csv, the curves drawn from it, and a line an epoch."""
+"""What a run writes down: metrics.csv, and the curves drawn from it."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from resnet_hub.curves import draw_curves, read_metrics
+from resnet_hub.curves import draw_curves
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.run import Run
 from resnet_hub.weights.store import write_text
 
+TIMING = ("images_per_s", "data_wait")
+"""Columns that differ between two runs that are otherwise alike; they come last."""
 _LEADING = ("epoch", "step")
 
 
@@ -23,7 +25,7 @@ class MetricsFile(Logger):
     """Writes metrics.csv: one row a step that logged something, columns as they first appear.
 
     Unlike Lightning's, it goes on with the rows of the run that it resumes. It is about training:
-    what is logged before :meth:`go_on_from` and after the end, the final test, is left out.
+    what is logged before :meth:`begin` and after the end, the final test, is left out.
 
     Args:
         path: The file.
@@ -50,16 +52,27 @@ class MetricsFile(Logger):
         """Whether anything was logged yet."""
         return bool(self._rows)
 
-    def go_on_from(self, step: int) -> None:
-        """Keep the file's rows before this optimizer step, drop what a resumed run redoes."""
-        rows = read_metrics(self.path) if self.path.is_file() else []
-        self._rows = {int(row["step"]): row for row in rows if row["step"] < step}
+    @property
+    def rows(self) -> list[dict[str, float]]:
+        """The rows so far, by step."""
+        return [dict(row) for _, row in sorted(self._rows.items())]
+
+    def begin(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Take values from now on, behind these rows."""
+        self._rows = {}
+        for row in rows:
+            self._rows.setdefault(int(row["step"]), {}).update(row)
         self._open = True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add values to the step's row."""
         self._rows.setdefault(step or 0, {"step": step or 0}).update(metrics)
+
+    def last(self, name: str) -> float | None:
+        """Return the value that was logged last under a name."""
+        rows = reversed(self._rows.values())
+        return next((row[name] for row in rows if name in row), None)
 
     def log_hyperparams(self, params: Any) -> None:
         """Nothing: recipe.yaml holds them."""
@@ -68,7 +81,12 @@ class MetricsFile(Logger):
     def write(self) -> None:
         """Write the file, whole or not at all."""
         names = dict.fromkeys(name for row in self._rows.values() for name in row)
-        columns = [*_LEADING, *(name for name in names if name not in _LEADING)]
+        ends = (*_LEADING, *TIMING)
+        columns = [
+            *_LEADING,
+            *(n for n in names if n not in ends),
+            *(n for n in TIMING if n in names),
+        ]
         text = StringIO()
         table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
@@ -85,46 +103,47 @@ class MetricsFile(Logger):
 
 
 class Journal(Callback):
-    """Keeps metrics.csv and curves.png up to date, and says how each epoch went.
+    """Keeps metrics.csv and curves.png up to date.
 
     Args:
         run: Where they lie.
         metrics: The logger behind metrics.csv.
-        say: Takes a line for the person who waits.
-        epochs: Say a line an epoch; not needed where a progress bar shows it.
     """
 
-    def __init__(
-        self, run: Run, metrics: MetricsFile, say: Callable[[str], None], *, epochs: bool
+    def __init__(self, run: Run, metrics: MetricsFile) -> None:
+        self.run, self.metrics = run, metrics
+        self._rows: list[dict[str, float]] = []
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self.run, self.metrics, self.say, self.epochs = run, metrics, say, epochs
+        """Keep the rows in the checkpoint, so that they are those of its steps whatever happens."""
+        rows = self.metrics.rows
+        if isinstance(module, Classifier) and module.unlogged:
+            values = {name: float(value) for name, value in module.unlogged.items()}
+            rows.append({"step": trainer.global_step - 1, "epoch": trainer.current_epoch, **values})
+        checkpoint["rows"] = rows
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with the checkpoint's rows; what came after it is done again."""
+        self._rows = checkpoint.get("rows", [])
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Say what begins; go on with the rows of a resumed run."""
-        if isinstance(module, Classifier):
-            self.say(module.outline())
-        self.metrics.go_on_from(trainer.global_step)
+        """Begin with the rows of a resumed run."""
+        self.metrics.begin(self._rows)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write the epoch before: its last values reach the logger only after its own hooks."""
         self._write()
-        if trainer.current_epoch:
-            self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write the last epoch."""
         self._write()
-        self._report(trainer)
 
     @rank_zero_only
     def _write(self) -> None:
         if self.metrics.filled:
             self.metrics.write()
             draw_curves(self.run.metrics, self.run.curves)
-
-    @rank_zero_only
-    def _report(self, trainer: L.Trainer) -> None:
-        if not self.epochs or not trainer.logged_metrics:  # resumed at an epoch's start
-            return
-        shown = "  ".join(f"{n} {float(v):.4g}" for n, v in sorted(trainer.logged_metrics.items()))
-        self.say(f"epoch {trainer.current_epoch}  {shown}")

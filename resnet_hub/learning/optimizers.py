@@ -42,7 +42,9 @@ def build_optimizer(
         return torch.optim.SGD(
             groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov
         )
-    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas)
+    # On a GPU its step counters lie there too: a step is undone without the host's knowing.
+    on_gpu = all(parameter.is_cuda for parameter in net.parameters())
+    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, capturable=on_gpu)
 
 
 def _decays(module: nn.Module, name: str, mode: str) -> bool:

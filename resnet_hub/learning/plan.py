@@ -3,8 +3,9 @@
 import lightning as L
 
 from resnet_hub.data.module import DataModule
-from resnet_hub.errors import InvalidSetting
+from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.learning.schedules import Length
+from resnet_hub.nets.resnet import ResNet
 
 
 def run_length(trainer: L.Trainer, data: DataModule) -> Length:
@@ -42,3 +43,49 @@ def run_length(trainer: L.Trainer, data: DataModule) -> Length:
 def images_per_step(trainer: L.Trainer, data: DataModule) -> int:
     """Return the images of one optimizer step, over all ranks and accumulated batches."""
     return data.train_batch_size() * trainer.world_size * trainer.accumulate_grad_batches
+
+
+def check_match(net: ResNet, data: DataModule) -> None:
+    """Check that a net takes a data set's images and tells its classes apart.
+
+    Raises:
+        InvalidSetting: It does not.
+    """
+    name, channels, classes = type(data).__name__, data.preprocess.channels, len(data.labels)
+    if channels != net.architecture.in_channels:
+        raise InvalidSetting(
+            f"net: takes {net.architecture.in_channels} image channels, but {name} has {channels}; "
+            f"give in_channels={channels}"
+        )
+    if classes != net.architecture.classes:
+        raise InvalidSetting(f"net: {net.architecture.classes} classes, but {name} has {classes}")
+    for number, (own, other) in enumerate(zip(net.labels or (), data.labels, strict=False)):
+        if own != other:
+            raise InvalidSetting(
+                f"net: its class {number} is {own!r}, but {name}'s is {other!r}; "
+                "from_pretrained(…, classes=NAMES) gives a fresh head for other classes"
+            )
+
+
+def check_all_seen(trainer: L.Trainer, seen: int) -> None:
+    """Check that an evaluation that ends saw each image of its split, over all ranks.
+
+    Args:
+        trainer: The trainer. Where it was asked for a part of the batches, nothing is checked.
+        seen: Images seen, those included that could not be read and were skipped.
+
+    Raises:
+        BadData: It saw another number.
+    """
+    data = getattr(trainer, "datamodule", None)
+    limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
+    if not isinstance(data, DataModule) or trainer.sanity_checking:
+        return
+    if not isinstance(limit, float) or limit != 1:  # the integer is one batch
+        return
+    split = data.tested if trainer.testing else data.watched
+    if seen != (count := len(data.split(split))):
+        raise BadData(
+            f"{split}: {seen:,} images were counted, and the split has {count:,}: the score would "
+            "be wrong; report this, with the number of processes"
+        )

@@ -1,11 +1,14 @@
 """A run's folder: what lies where, and how it is numbered."""
 
+import fcntl
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from resnet_hub.errors import DataMissing, InvalidSetting, ResNetHubError
+from resnet_hub.learning.checkpoints import numbered
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.weights.store import write_text
 
@@ -23,9 +26,9 @@ class Run:
         self.metrics = folder / "metrics.csv"
         self.curves = folder / "curves.png"
         self.checkpoints = folder / "checkpoints"
-        self.last = self.checkpoints / "last.ckpt"
-        self.best = self.checkpoints / "best.ckpt"
         self.model = folder / "model"
+        self._lock = folder / ".lock"
+        self._held: int | None = None
         self._made: list[Path] = []
 
     @classmethod
@@ -51,6 +54,7 @@ class Run:
         run._made = [run.checkpoints, *made]
         try:
             run.checkpoints.mkdir(parents=True, exist_ok=True)
+            run.hold()
             write_text(run.recipe, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
         except (OSError, ResNetHubError):  # a full disk: leave no half of a folder
             run.forget()
@@ -71,31 +75,78 @@ class Run:
             raise DataMissing(f"{folder}: no run (it holds no recipe.yaml)")
         return run
 
+    def hold(self) -> None:
+        """Keep every other process from training this run, until this one ends or forgets it.
+
+        Raises:
+            InvalidSetting: Another process trains it.
+            ResNetHubError: The disk refused.
+        """
+        try:
+            self._held = os.open(self._lock, os.O_WRONLY | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ResNetHubError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        try:
+            # This kind dies with its process, whose children (the loader's workers) do not hold it.
+            fcntl.lockf(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._release()
+            raise InvalidSetting(
+                f"{self.folder}: another process trains this run; wait for it, or begin another run"
+            ) from error
+
     def forget(self) -> None:
-        """Remove what :meth:`create` made if nothing was trained in it; else leave it all."""
-        if self._made and set(self.folder.rglob("*")) <= {self.recipe, self.checkpoints}:
+        """Let others have the run; remove what :meth:`create` made if nothing was trained in it."""
+        if self._held is None:
+            return
+        if self._made and set(self.folder.rglob("*")) <= {
+            self.recipe,
+            self.checkpoints,
+            self._lock,
+        }:
             self.recipe.unlink(missing_ok=True)
+            self._lock.unlink(missing_ok=True)
             with suppress(OSError):  # not made yet, or the parent of other runs
                 for folder in self._made:
                     folder.rmdir()
 
+        self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def step_at(self, step: int) -> Path:
+        """Return where the checkpoint of an optimizer step lies, which training goes on from."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def best_at(self, step: int) -> Path:
+        """Return where the weights of an optimizer step lie, if they are the best."""
+        return self.checkpoints / f"best-{step:08d}"
+
+    def is_saved(self) -> bool:
+        """Whether there is a checkpoint that training can go on from."""
+        return bool(numbered(self.checkpoints, "step"))
+
+    def newest(self) -> Path:
+        """Return the checkpoint of the highest step.
+
+        Raises:
+            DataMissing: Nothing was saved yet.
+        """
+        if not (found := numbered(self.checkpoints, "step")):
+            raise DataMissing(f"{self.folder}: no checkpoint was saved yet")
+        return found[0][1]
+
     def chosen(self) -> Path:
-        """Return the checkpoint that is exported: the best, or the last where none is best.
+        """Return the checkpoint that is exported: the best, or the newest where none is best.
 
         Raises:
             DataMissing: Nothing was saved yet.
         """
-        return self.best if self.best.is_file() else self.checkpoint()
-
-    def checkpoint(self) -> Path:
-        """Return the last checkpoint.
-
-        Raises:
-            DataMissing: Nothing was saved yet.
-        """
-        if not self.last.is_file():
-            raise DataMissing(f"{self.folder}: no {self.last.name} was saved yet")
-        return self.last
+        found = numbered(self.checkpoints, "best")
+        return found[0][1] if found else self.newest()
 
 
 def _check_path(folder: Path) -> None:

@@ -54,6 +54,9 @@ class ModelSettings:
         ema_every: Optimizer steps between two updates of the average.
         channels_last: Keep tensors channels-last in memory (NHWC).
         compile: Compile the net in place.
+        nonfinite: What a step does whose loss or gradients are not finite: ``stop`` ends the run,
+            ``skip`` leaves the step out. Either way it changes nothing that was learnt.
+        most_nonfinite: Steps of a run that ``skip`` may leave out; one more ends it.
     """
 
     label_smoothing: float = 0.0
@@ -61,12 +64,15 @@ class ModelSettings:
     ema_every: int = 1
     channels_last: bool = True
     compile: bool = False
+    nonfinite: Literal["stop", "skip"] = "stop"
+    most_nonfinite: int = 10
 
     def __post_init__(self) -> None:
         _fraction("model.label_smoothing", self.label_smoothing)
         if self.ema_decay is not None:
             _fraction("model.ema_decay", self.ema_decay)
         _at_least("model.ema_every", self.ema_every, 1)
+        _at_least("model.most_nonfinite", self.most_nonfinite, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +152,62 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """The ``checkpoint:`` section: when training is saved; whichever comes first counts.
+
+    A run that is stopped by a signal is saved then, and every run at its end.
+
+    Attributes:
+        every_epochs: Epochs between two checkpoints; ``None`` saves at no epoch's end.
+        every_steps: Optimizer steps between two.
+        every_minutes: Minutes between two.
+        keep: How many of the newest stay on disk.
+    """
+
+    every_epochs: int | None = 1
+    every_steps: int | None = None
+    every_minutes: float | None = None
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("every_epochs", "every_steps"):
+            if (value := getattr(self, name)) is not None:
+                _at_least(f"checkpoint.{name}", value, 1)
+        if self.every_minutes is not None:
+            _above("checkpoint.every_minutes", self.every_minutes, 0)
+        _at_least("checkpoint.keep", self.keep, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedSettings:
+    """The ``distributed:`` section: what several processes of a run owe each other.
+
+    Attributes:
+        timeout: Seconds after which a process that does not answer ends the others.
+    """
+
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        _above("distributed.timeout", self.timeout, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressSettings:
+    """The ``progress:`` section: what is told of a run while it goes on.
+
+    Attributes:
+        heartbeat: Seconds without a line after which a log that is no terminal gets one at the
+            next batch; 0 leaves it with a line an epoch.
+    """
+
+    heartbeat: float = 60.0
+
+    def __post_init__(self) -> None:
+        _at_least("progress.heartbeat", self.heartbeat, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A whole recipe.
 
@@ -156,6 +218,9 @@ class Recipe:
         model: Loss and how the net is run.
         optimizer: Optimizer.
         schedule: Learning-rate schedule.
+        checkpoint: When training is saved.
+        progress: What is told of it while it goes on.
+        distributed: What several processes owe each other.
         trainer: Lightning's ``Trainer`` options, as they are called there.
         callbacks: More callbacks, each ``{class_path, init_args}``.
         logger: More loggers, each ``{class_path, init_args}``; metrics.csv is always written.
@@ -167,6 +232,9 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    progress: ProgressSettings = field(default_factory=ProgressSettings)
+    distributed: DistributedSettings = field(default_factory=DistributedSettings)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     callbacks: tuple[Mapping[str, Any], ...] = ()
     logger: tuple[Mapping[str, Any], ...] = ()

@@ -3,15 +3,16 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_AGREE_EVERY = 10  # batches between two looks of several ranks at each other's signals
+from resnet_hub.learning.ranks import Agreement, RankStrategy
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # SLURM sends the last before the time is over
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""The signals that stop a run."""
 
 
 class Interrupted(BaseException):
@@ -19,24 +20,28 @@ class Interrupted(BaseException):
 
     Attributes:
         signum: The signal.
+        code: What the process should exit with: 130 for SIGINT, else SIGTERM's 143.
+        requeues: Whether it came from a batch system that lets the job go on another time.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        self.code = 128 + (signum if signum == signal.SIGINT else signal.SIGTERM)
+        self.requeues = signum not in (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise :class:`Interrupted` inside the block.
+    """Let the signals raise :class:`Interrupted` inside the block.
 
-    Lightning would exit with 1 on the first, and 0 on the second.
+    Lightning would exit with 1 on SIGINT, and 0 on SIGTERM.
     """
 
     def stop(signum: int, frame: Any) -> None:
         raise Interrupted(signum)
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS}
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
     finally:
@@ -44,29 +49,56 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class StopCleanly(Callback):
-    """In training, saves after the running step and stops on the first SIGINT or SIGTERM.
+def between_steps(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer stepped, and its next step is what follows: no validation, no end."""
+    each_epoch = trainer.check_val_every_n_epoch is not None
+    done = batch_idx + 1 if each_epoch else trainer.fit_loop.total_batch_idx + 1
+    validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
+    stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    return stepped and not validates and not trainer.is_last_batch
 
-    The step is one of the optimizer. Where a validation follows it the next one counts, and on the
-    epoch's last one the epoch is finished, its validation included. Several ranks stop at the same
-    step, whichever of them was told: they look at each other's signals at every tenth batch and at
-    the epoch's end. A second signal kills at once.
+
+class StopCleanly(Callback):
+    """In training, saves after the running step and stops on the first signal.
+
+    The step is one of the optimizer. Where a validation follows it, or is running, that is stopped
+    after a batch, and a resumed run begins with it anew. Several ranks stop at the same step,
+    whichever of them was told: they tell each other as each batch begins, and know as it ends. A
+    SIGINT after the first signal kills at once; other signals then say the same again, as those do
+    who watch over processes.
 
     Args:
-        checkpoint: Where to save; only rank 0's counts.
+        save: Writes the checkpoint that training goes on from; all ranks call it.
         say: Takes a line for the person who waits.
     """
 
-    def __init__(self, checkpoint: Path, say: Callable[[str], None]) -> None:
-        self.checkpoint, self.say = checkpoint, say
+    def __init__(self, save: Callable[[L.Trainer], None], say: Callable[[str], None]) -> None:
+        self.save, self.say = save, say
         self._noted = 0
         self._agreed = 0  # the signal that every rank knows of, and will stop by
         self._saved = False
+        self._ranks: Agreement | None = None
+        self._before: dict[int, Any] = {}
+        self._common = 0  # validation batches that every rank has
+        self._validating = False
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Take the signals over from Lightning, which gives them back to who had them before."""
-        for number in _SIGNALS:
-            signal.signal(number, self._note)
+        """Take the signals over, until the training has ended."""
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if isinstance(strategy := trainer.strategy, RankStrategy) and trainer.world_size > 1:
+            self._ranks = Agreement(strategy.timeout)
+
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Give the signals back to who had them before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def on_exception(
+        self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back; Lightning tears nothing down here."""
+        self.teardown(trainer, module, "fit")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
@@ -74,6 +106,7 @@ class StopCleanly(Callback):
         """Stop, now that the values of the step that was saved are logged."""
         if self._saved:
             raise Interrupted(self._agreed)
+        self._ask()
 
     def on_train_batch_end(
         self,
@@ -84,52 +117,94 @@ class StopCleanly(Callback):
         batch_idx: int,
     ) -> None:
         """Save within the epoch."""
-        # Ranks agree by waiting for each other, which at every step would cost too much.
-        if trainer.world_size == 1 or (batch_idx + 1) % _AGREE_EVERY == 0:
-            self._agree(trainer)
-        if self._agreed and self._between_steps(trainer, batch_idx):
-            trainer.save_checkpoint(self.checkpoint)
+        self._read()
+        if self._agreed and between_steps(trainer, batch_idx):
+            self.save(trainer)
             self._saved = True
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Find how many batches the ranks can stop after together."""
+        own = round(sum(trainer.num_val_batches))
+        self._common = own if self._ranks is None else -self._ranks.ask(-own).read()
+
+    def on_validation_batch_start(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Tell the other ranks."""
+        if batch_idx < self._common:
+            self._ask()
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save within a validation of the training, and stop."""
+        if batch_idx < self._common:
+            self._read()
+        if self._agreed and self._before and not self._steps_done(trainer):
+            self._validating = True
+            self.save(trainer)
+            raise Interrupted(self._agreed)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Where a validation is stopped, let Lightning begin the resumed run with a whole one."""
+        if self._validating:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            none = dict.fromkeys(progress["current"], 0)
+            progress |= {"current": none, "total": {**none, "ready": 1, "started": 1}}
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Let the epoch be the last one; its checkpoint is saved as always."""
-        self._agree(trainer)
+        self._ask()
+        self._read()
         if self._agreed:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Tell a stopped run from a finished one."""
-        self._agree(trainer)
+        self._ask()
+        self._read()
         if self._agreed and not self._finished(trainer):
             raise Interrupted(self._agreed)
 
-    def _agree(self, trainer: L.Trainer) -> None:
-        """Let every rank know of a signal that any of them got."""
-        if trainer.world_size == 1:
-            self._agreed = self._noted
-        elif not self._agreed:
-            noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
-            self._agreed = int(trainer.strategy.reduce(noted, reduce_op="max"))
+    def _ask(self) -> None:
+        """Tell the other ranks of this one's signal, without waiting."""
+        if self._ranks:
+            self._ranks.ask(self._noted)
 
-    @staticmethod
-    def _between_steps(trainer: L.Trainer, batch_idx: int) -> bool:
-        """Whether the optimizer stepped, and its next step is what follows."""
-        each_epoch = trainer.check_val_every_n_epoch is not None
-        done = batch_idx + 1 if each_epoch else trainer.fit_loop.total_batch_idx + 1
-        validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        return stepped and not validates and not trainer.is_last_batch
+    def _read(self) -> None:
+        """Know the signal that any of the ranks told of."""
+        self._agreed = self._ranks.read() if self._ranks else self._noted
 
-    @staticmethod
-    def _finished(trainer: L.Trainer) -> bool:
-        epochs, steps = trainer.max_epochs, trainer.max_steps
-        return (epochs is not None and 0 <= epochs <= trainer.current_epoch) or (
-            0 <= steps <= trainer.global_step
+    @classmethod
+    def _finished(cls, trainer: L.Trainer) -> bool:
+        epochs = trainer.max_epochs
+        return cls._steps_done(trainer) or (
+            epochs is not None and 0 <= epochs <= trainer.current_epoch
         )
 
+    @staticmethod
+    def _steps_done(trainer: L.Trainer) -> bool:
+        """Whether ``max_steps`` are done: Lightning would resume to nothing more, no validation."""
+        return 0 <= trainer.max_steps <= trainer.global_step
+
     def _note(self, signum: int, frame: Any) -> None:
+        if self._noted:
+            return
         self._noted = signum
-        for number in _SIGNALS:  # from now on the system's, which kills in the middle of C++ too
-            signal.signal(number, signal.SIG_DFL)
+        # From now on the system's, which kills in the middle of C++ too.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         with suppress(RuntimeError):  # it came in the middle of another line
-            self.say("stopping after this step; once more to stop at once")
+            self.say("stopping after this step; Ctrl-C once more to stop at once")

@@ -63,8 +63,8 @@ def read_checkpoint(path: Path, *, where: str | None = None) -> dict[str, Tensor
         where: What messages call it; its path by default.
 
     Raises:
-        CorruptFile: No such file, not a checkpoint, one of this package's own training, or one that
-            holds more than plain tensors and plain values.
+        CorruptFile: No such file, not a checkpoint, or one that holds more than plain tensors and
+            plain values.
     """
     where = where or str(path)
     if not path.is_file():
@@ -90,8 +90,8 @@ def read_checkpoint(path: Path, *, where: str | None = None) -> dict[str, Tensor
     tensors = _state_of(content)
     if not tensors:
         raise CorruptFile(f"{where}: holds no state dict (looked at the top, state_dict and model)")
-    if "net" in content and any(name.startswith("net.") for name in tensors):
-        raise CorruptFile(f"{where}: of this package's training; use `resnet-hub export` for it")
+    if "net" in content:
+        tensors = _trained(tensors)
     for name, tensor in tensors.items():
         if odd := oddity(tensor):
             raise CorruptFile(f"{where}: {name} is no plain tensor ({odd})")
@@ -182,6 +182,18 @@ def _fault_of_archive(path: Path) -> str | None:
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         return "a compressed zip file, which torch never writes and which may unfold to any size"
     return None
+
+
+def _trained(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the net's tensors of a Classifier that Lightning saved, its average where it has one.
+
+    Others' state dicts stay as they are.
+    """
+    for prefix in ("averaged.module.", "net."):
+        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if own:
+            return own
+    return tensors
 
 
 def _state_of(content: Any) -> dict[str, Tensor]:

@@ -32,7 +32,12 @@ def read_folder(folder: Path) -> tuple[Card, dict[str, Tensor], Path]:
         CorruptFile: It is no model folder, or a file of it is damaged.
     """
     card, path = read_card(folder), folder / WEIGHTS_NAME
-    return card, read_tensors(path, sha256=card.provenance.sha256), path
+    try:
+        return card, read_tensors(path, sha256=card.provenance.sha256), path
+    except CorruptFile:
+        if read_card(folder) == card:
+            raise
+    return read_folder(folder)  # another process put a new one in its place meanwhile
 
 
 def write_model(folder: str | Path, card: Card, tensors: dict[str, Tensor]) -> Card:

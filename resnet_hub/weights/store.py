@@ -1,5 +1,6 @@
 """Reading and writing files so that nothing is ever half-written or silently wrong."""
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -130,16 +131,20 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     if not path.is_file():
         raise CorruptFile(f"{path}: the weights file is missing")
     try:
+        before = path.stat()
         if sha256 is not None and (found := sha256_of(path)) != sha256:
             raise CorruptFile(
                 f"{path}: damaged (SHA-256 {found[:12]}…, its card says {sha256[:12]}…); "
                 "fetch or export it again"
             )
-        return _load(path)
+        tensors = _load(path)
+        if os.path.samestat(before, path.stat()):
+            return tensors
     except (SafetensorError, OSError) as error:
         raise CorruptFile(
             f"{path}: not a whole safetensors file ({error}); fetch or export it again"
         ) from error
+    return read_tensors(path, sha256=sha256)  # another took its place since it was hashed
 
 
 def sha256_of(path: Path) -> str:
@@ -170,8 +175,11 @@ def _refusal_named(target: Path) -> Iterator[None]:
 
 
 def _exchange(new: Path, target: Path) -> None:
+    """Put a folder in another one's place; what was there goes, or is left under ``new``."""
     if not target.exists():
         new.rename(target)
+        return
+    if _swapped(new, target):
         return
     old = target.with_name(f"{new.name}.old")
     target.rename(old)
@@ -181,6 +189,16 @@ def _exchange(new: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that a reader finds one or the other; Linux alone can."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    if swap is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    done: int = swap(here, os.fsencode(one), here, os.fsencode(other), exchange)
+    return done == 0
 
 
 def _sync_folder(folder: Path) -> None:

@@ -80,6 +80,7 @@ def test_convert_takes_torchvisions_names_and_the_files_number_of_classes(tmp_pa
     assert ResNet.from_pretrained(tmp_path / "out").architecture.classes == 7
 
 
+@pytest.mark.fault("L4")
 @pytest.mark.parametrize("name", ["bomb.pth", "bomb.ckpt", "bomb.th", "plain.pkl"])
 def test_convert_never_runs_a_checkpoints_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, name: str
@@ -292,6 +293,7 @@ def test_a_conversion_that_gives_another_function_is_refused_and_nothing_is_writ
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fault("L3")
 @pytest.mark.parametrize("number", [float("nan"), 3e38])
 def test_weights_that_diverged_are_refused_by_their_file(tmp_path: Path, capsys, number: float):
     state = net_of("torchvision", "resnet18").state_dict()

@@ -14,6 +14,7 @@ from reference_nets import fill
 from small_runs import checkpoint, command, fit, refusal
 
 from resnet_hub.architecture import Architecture
+from resnet_hub.learning.checkpoints import numbered, write_checkpoint
 from resnet_hub.nets import exporting
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache
@@ -37,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_export_writes_the_model_of_a_run_or_a_checkpoint(run: Path, tmp_path: Path, capsys):
     assert command("export", run, tmp_path / "one") == 0
     assert "cifar_resnet20, run " in capsys.readouterr().out
-    last = run / "checkpoints" / "last.ckpt"
+    _, last = numbered(run / "checkpoints", "step")[0]
     assert command("export", last, tmp_path / "two") == 0
     assert f"checkpoint {last}" in capsys.readouterr().out
     for name in ("one", "two"):
@@ -45,15 +46,15 @@ def test_export_writes_the_model_of_a_run_or_a_checkpoint(run: Path, tmp_path: P
 
 
 def test_export_refuses_in_one_line_and_writes_nothing(run: Path, tmp_path: Path, capsys):
-    mark, bomb, other = tmp_path / "mark", tmp_path / "bomb.ckpt", tmp_path / "other.ckpt"
+    mark, bomb, other = tmp_path / "mark", tmp_path / "bomb.ckpt", tmp_path / "other"
     torch.save({"state_dict": {}, "x": Bomb(mark)}, bomb)
-    torch.save({"state_dict": checkpoint(run)["state_dict"]}, other)
+    write_checkpoint(other, {"state_dict": checkpoint(run)["state_dict"], "global_step": 3})
     for source, message in (
         (tmp_path / "nothing", "no run"),
         (tmp_path, "no run"),
-        (bomb, "not a checkpoint of a run"),
+        (bomb, "a file, and a run's checkpoints are folders; `resnet-hub convert` reads what"),
         (other, "does not say what net it holds; try `resnet-hub convert`"),
-        (run / "metrics.csv", "not a checkpoint of a run"),
+        (run / "metrics.csv", "a file, and a run's checkpoints are folders"),
     ):
         found = refusal(capsys, "export", source, tmp_path / "out")
         assert found.startswith(f"{source}: ")
@@ -114,7 +115,7 @@ def test_a_run_and_its_checkpoint_are_exported_too(
 ):
     net = ResNet.from_pretrained(run / "model")
     images = torch.randn(3, *net.preprocess(Image.new("L", (8, 8))).shape)
-    for source in (run, run / "checkpoints" / "last.ckpt"):
+    for source in (run, numbered(run / "checkpoints", "step")[0][1]):
         assert command("export", source, tmp_path / name, "--format", form) == 0
         found = outputs(tmp_path / name, images).detach()
         assert found.shape == (3, 10)

@@ -1,5 +1,6 @@
 """Recipe files and flags, read as nested values with the place each came from."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_an_empty_file_says_nothing(written):
     assert read_file(written("# nothing yet\n")).values == {}
 
 
+@pytest.mark.fault("P2")
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -69,9 +71,31 @@ def test_an_empty_file_says_nothing(written):
         ("data: !!python/object:os.x {a: 1}\n", 1, "no value that can be read"),
         ("seed: 2001-99-99\n", 1, "no value that can be read (month must be in 1..12)"),
         ("seed: 0x_\n", 1, "no value that can be read"),
+        ("seed: !!bool maybe\n", 1, "no value that can be read"),
+        ("callbacks: !!omap [lr: .nan]\n", 1, "callbacks: no value that can be read (!!omap)"),
+        ("logger: !!set {a, a}\n", 1, "logger: no value that can be read (!!set)"),
+        ("logger: !!binary aGk=\n", 1, "logger: no value that can be read (!!binary)"),
+        ("callbacks: !own [a]\n", 1, "callbacks: no value that can be read (!own)"),
+        ("optimizer: {lr: !!float nan}\n", 1, "optimizer.lr: nan is no finite number"),
+        ("optimizer: {lr: 1.0e+999}\n", 1, "optimizer.lr: inf is no finite number"),
+        ("seed: 1\n<<: {seed: 2}\n", 2, "YAML merge keys (<<) are not read; write them out"),
+        ("logger:\n- init_args:\n    <<: {a: 1}\n", 3, "are not read in logger.init_args; write"),
+        ("seed: 1\n? [a, b]\n: 2\n", 2, "a key is one word"),
+        ("data:\n  ? {a: b}\n  : 2\n", 2, "a key in data is one word"),
+        ("data: &digits Digits\n", 1, "YAML anchors and aliases are not read; write the value"),
+        ("seed: 1\nnet: *above\n", 2, "YAML anchors and aliases are not read; write the value"),
+        ("seed: 1\nnet: a\x00b\n", 2, "not YAML (special characters are not allowed)"),
+        (b"seed: 1\nnet: r\xe9sum\xe9\n", 2, "not YAML (not UTF-8: "),
+        ("seed: 1\ndata:\n\troot: x\n", 3, "not YAML (found character '\\t' that cannot start"),
+        ("seed: 1\n---\nseed: 2\n", 2, "not YAML (but found another document)"),
+        ("seed:\n " + "[" * 50_000, 2, "nested over 50 deep; no recipe is"),
+        ("seed:\n" + "- " * 50_000, 2, "nested over 50 deep; no recipe is"),
+        ("seed: [\n" + " 1,\n" * 30_000 + "]", 19_998, "over 20,000 values; no recipe has as many"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_line(written, text: str, line: int, message: str):
+def test_what_cannot_be_meant_is_refused_with_its_line(
+    written, text: str | bytes, line: int, message: str
+):
     path = written(text)
     found = refused(path)
     assert found.startswith(f"{path}:{line}: ")
@@ -96,13 +120,28 @@ def test_what_is_no_recipe_is_refused(written, content: str | bytes, message: st
     assert message in refused(path)
 
 
+@pytest.mark.fault("P2")
 def test_an_alias_bomb_is_refused_and_not_built(written):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    assert "YAML aliases are not read; write the value out" in refused(written("\n".join(lines)))
+    found = refused(written("\n".join(lines)))
+    assert found.endswith(":1: YAML anchors and aliases are not read; write the value out")
     bomb = "[&a [x, x], &b [*a, *a], [*b, *b]]"
-    with pytest.raises(InvalidSetting, match="--seed: YAML aliases are not read"):
+    with pytest.raises(InvalidSetting, match="--seed: YAML anchors and aliases are not read"):
         read_flags(["--seed", bomb])
+
+
+@pytest.mark.fault("P2")
+def test_a_file_too_large_for_a_recipe_is_refused_unread(written):
+    path = written("seed: 1\n")
+    os.truncate(path, 100 << 20)  # sparse: it costs no disk
+    assert refused(path) == f"{path}: over 512 KiB; no recipe is that large"
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read(written):
+    layer = read_file(written(b"\xef\xbb\xbfseed: 3\r\ndata:\r\n  root: x\r\n"))
+    assert layer.values == {"seed": 3, "data": {"root": "x"}}
+    assert layer.place(("data", "root")).endswith(":3")
 
 
 def test_flags_are_nested_by_their_dots_and_typed_as_yaml():

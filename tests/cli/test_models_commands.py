@@ -152,6 +152,7 @@ def test_the_home_folder_is_found_wherever_a_path_stands(
     assert (tmp_path / "converted" / "config.json").is_file()
 
 
+@pytest.mark.fault("L1")
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
 def test_weights_that_were_cut_are_refused_by_every_command(
     model: Path, digit: Path, tmp_path: Path, capsys, share: float
@@ -168,6 +169,7 @@ def test_weights_that_were_cut_are_refused_by_every_command(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.fault("L2")
 def test_a_single_flipped_bit_is_refused_wherever_it_is(model: Path, digit: Path, capsys):
     weights = model / "model.safetensors"
     content = weights.read_bytes()

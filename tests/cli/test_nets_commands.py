@@ -178,6 +178,7 @@ def test_a_folder_without_a_card_that_can_be_read_is_refused(
     assert message in found
 
 
+@pytest.mark.fault("L5")
 def test_an_absurd_net_is_refused_before_anything_is_built(model: Path, tmp_path: Path, capsys):
     shutil.copytree(model, tmp_path / "model")
     card = json.loads((tmp_path / "model/config.json").read_text())

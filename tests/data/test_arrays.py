@@ -10,7 +10,7 @@ import torch
 from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset, hold_out, shift_and_flip
 from resnet_hub.data.batches import Selection
 from resnet_hub.data.settings import DataSettings
-from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.errors import BadData, DataMissing, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import integers, sample_keys, uniform
 
@@ -344,3 +344,32 @@ def test_a_gpu_augments_as_the_cpu_does() -> None:
     on_gpu = batch._replace(images=batch.images.cuda(), keys=batch.keys.cuda())
     ours = module.prepare(on_gpu, train=True).images.cpu()
     torch.testing.assert_close(ours, module.prepare(batch, train=True).images, rtol=0, atol=1e-6)
+
+
+class Mislabelled(Made):
+    """The same with one label of no class."""
+
+    split: str
+    label: int
+
+    def read(self) -> None:
+        super().read()
+        split = cast(ArrayDataset, self.splits[self.split])
+        split.labels = split.labels.clone()
+        split.labels[5 if split.rows is None else split.rows[5]] = self.label
+
+
+@pytest.mark.fault("D9")
+@pytest.mark.parametrize("label", [3, -1, -100, 1 << 40])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_label_that_no_class_has_is_refused_before_any_step_by_its_sample(
+    split: str, label: int
+) -> None:
+    module = Mislabelled(DataSettings(held_out=10))
+    module.split, module.label = split, label
+    count = {"train": 30, "val": 10, "test": 9}[split]
+    message = f"Mislabelled {split}: sample 5 has label {label}, which is not 0 to 2; 1 of {count}"
+    with pytest.raises(BadData, match=message):
+        module.open()
+    with pytest.raises(BadData, match=message):  # it is not opened halfway
+        module.setup("fit")

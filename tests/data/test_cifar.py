@@ -146,6 +146,7 @@ def test_any_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(Cifar10(DataSettings(root="~/sets", download=False)).open().split("test")) == 20
 
 
+@pytest.mark.fault("D8")
 def test_a_copy_is_used_with_a_warning_that_says_it_is_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_label_that_is_endless_to_print_is_refused_by_its_type(tmp_path: Path)
         Cifar10(at(tmp_path)).open()
 
 
+@pytest.mark.fault("D9")
 @pytest.mark.parametrize(
     ("label", "shown"),
     [
@@ -372,6 +374,7 @@ def bombs(marker: Path) -> dict[str, bytes]:
     return made
 
 
+@pytest.mark.fault("D8")
 @pytest.mark.parametrize("kind", bombs(Path("x")))
 def test_a_bomb_is_refused_and_never_goes_off(tmp_path: Path, kind: str) -> None:
     marker = tmp_path / "marker"
@@ -387,6 +390,7 @@ def test_a_bomb_is_refused_and_never_goes_off(tmp_path: Path, kind: str) -> None
     assert marker.exists()
 
 
+@pytest.mark.fault("D8")
 @pytest.mark.parametrize(
     "name",
     [
@@ -648,6 +652,7 @@ def refused(root: Path, kind: type[ResNetHubError]) -> str:
     return message
 
 
+@pytest.mark.fault("D7")
 def test_an_archive_with_another_checksum_is_refused(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -665,6 +670,7 @@ def test_a_flipped_bit_is_refused(server: Server, tmp_path: Path) -> None:
     refused(tmp_path / "root", CorruptFile)
 
 
+@pytest.mark.fault("D7")
 @pytest.mark.parametrize("sent", [0, 1000])
 def test_a_cut_download_is_refused_and_the_next_one_succeeds(
     server: Server, tmp_path: Path, sent: int
@@ -700,6 +706,7 @@ def test_a_root_that_cannot_be_made_is_a_line(server: Server, tmp_path: Path) ->
     one_line(error)
 
 
+@pytest.mark.fault("D7")
 @pytest.mark.parametrize("lacking", ["data_batch_5", "cifar-10-batches-py"])
 def test_an_archive_of_something_else_is_refused_even_with_its_checksum(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
@@ -722,6 +729,7 @@ def test_an_archive_of_something_else_is_refused_even_with_its_checksum(
     refused(tmp_path / "root", CorruptFile)
 
 
+@pytest.mark.fault("D7")
 def test_paths_that_lead_out_of_the_archive_are_not_followed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_workers_change_nothing_and_epochs_differ(samples: list[tuple[str, int]]
     assert alone[0][0].indices.tolist() != alone[1][0].indices.tolist()
 
 
+@pytest.mark.fault("D1")
 def test_a_bad_image_stops_by_name(samples: list[tuple[str, int]]) -> None:
     path = cut(Path(samples[4][0]))
     with pytest.raises(BadData) as caught:
@@ -140,6 +141,7 @@ def test_a_bad_image_stops_by_name(samples: list[tuple[str, int]]) -> None:
     assert str(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.fault("D1")
 @with_marks
 def test_a_bad_image_met_by_a_worker_stops_in_the_same_one_line(
     samples: list[tuple[str, int]],
@@ -160,6 +162,7 @@ def test_a_bad_image_met_by_a_worker_stops_in_the_same_one_line(
     assert time.perf_counter() - began < 8  # else torch waited 5 s for each worker, then killed it
 
 
+@pytest.mark.fault("D1")
 def test_skipped_images_are_left_out_and_counted(samples: list[tuple[str, int]]) -> None:
     whole = files(samples)[chosen(3, 4, 5, 6)]
     cut(Path(samples[4][0]))
@@ -199,6 +202,7 @@ def test_training_images_of_which_none_can_be_read_stop(samples: list[tuple[str,
         files(samples, skip=True, fill=True)[chosen(4)]
 
 
+@pytest.mark.fault("D1")
 @with_marks
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_images_are_reported_once_a_pass(
@@ -238,6 +242,7 @@ def test_no_samples_make_an_empty_batch(samples: list[tuple[str, int]]) -> None:
     assert len(batch.labels) == 0
 
 
+@pytest.mark.fault("D9")
 @pytest.mark.parametrize("label", [-1, 3, -100])
 def test_a_label_out_of_range_is_refused_with_its_image(
     samples: list[tuple[str, int]], label: int

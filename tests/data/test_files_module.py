@@ -131,6 +131,8 @@ def test_a_mean_image_fixes_the_size(root: Path) -> None:
             folder(root, per_pixel, **{name: 16})
 
 
+@pytest.mark.fault("D1")
+@pytest.mark.fault("D4")
 def test_exif_and_the_policy_on_bad_images_reach_the_files(root: Path) -> None:
     files = folder(root, exif="apply", on_bad_image="skip").split("train")
     assert isinstance(files, ImageFiles)
@@ -175,6 +177,7 @@ class Mean(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # in Lightning

@@ -117,6 +117,7 @@ def test_images_in_subfolders_are_read_in_a_fixed_order(root: Path) -> None:
     assert cats == [f"train/cat/{name}" for name in ("0.png", "1.png", "a/2.JPG", "b/deep/1.png")]
 
 
+@pytest.mark.fault("D6")
 def test_hidden_files_and_folders_and_other_files_are_ignored(root: Path) -> None:
     before = [paths(folder(root), split) for split in ("train", "val")]
     save(root / "train/.ipynb_checkpoints/a.png")
@@ -130,6 +131,7 @@ def test_hidden_files_and_folders_and_other_files_are_ignored(root: Path) -> Non
     assert [paths(data, split) for split in ("train", "val")] == before
 
 
+@pytest.mark.fault("D6")
 @pytest.mark.parametrize(
     ("link", "target"),
     [
@@ -151,6 +153,7 @@ def test_links_that_loop_are_refused_by_name(root: Path, link: str, target: str)
     assert "link" in said
 
 
+@pytest.mark.fault("D6")
 def test_a_loop_through_another_folder_is_refused(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     save(other / "a.png")
@@ -172,6 +175,7 @@ def test_a_link_that_leads_nowhere_is_named(root: Path) -> None:
     assert f"{root}/val/cat/lost.jpg: a link that leads nowhere" in refused(BadData, root)
 
 
+@pytest.mark.fault("D6")
 @pytest.mark.parametrize("side", ["val", "test"])
 def test_a_class_on_one_side_only_is_named(root: Path, side: str) -> None:
     class_folders(root / "test", {"ant": 1, "cat": 1, "dog": 1})
@@ -184,6 +188,7 @@ def test_a_class_on_one_side_only_is_named(root: Path, side: str) -> None:
     )
 
 
+@pytest.mark.fault("D6")
 @pytest.mark.parametrize("place", ["train/emu", "val/emu"])
 def test_a_class_folder_without_images_is_named(root: Path, place: str) -> None:
     class_folders(root / "train", {"emu": 1})
@@ -314,6 +319,7 @@ def test_classes_left_out_may_be_on_one_side_only(root: Path) -> None:
     assert f"{root}/train has no folder 'yak'" in refused(BadData, root, classes=("cat", "yak"))
 
 
+@pytest.mark.fault("D1")
 def test_a_truncated_image_is_named_when_it_is_read(root: Path) -> None:
     path = cut(root / "val/cat/0.png")
     with pytest.raises(BadData) as caught:
@@ -321,6 +327,7 @@ def test_a_truncated_image_is_named_when_it_is_read(root: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.fault("D1")
 def test_a_skipped_image_is_counted(root: Path) -> None:
     cut(root / "val/cat/0.png")
     batch = folder(root, on_bad_image="skip").split("val")[Selection(0, torch.arange(4))]

@@ -166,12 +166,14 @@ def test_a_missing_data_set_says_where_it_was_looked_for_and_how_to_get_it(tmp_p
     assert f"no class folders in {tmp_path}/train" in refused(DataMissing, tmp_path)
 
 
+@pytest.mark.fault("D6")
 @pytest.mark.parametrize("name", ["cat", "n00000000", "n014407640"])
 def test_a_folder_that_is_no_class_is_refused_by_name(root: Path, name: str) -> None:
     class_folders(root / "val", {name: 1})
     assert f"{root}/val/{name}: not a wnid of ImageNet" in refused(BadData, root)
 
 
+@pytest.mark.fault("D6")
 def test_hidden_folders_are_ignored_and_empty_ones_named(root: Path) -> None:
     save(root / "train/.ipynb_checkpoints/a.JPEG")
     assert len(imagenet(root).split("train")) == 12
@@ -225,6 +227,7 @@ def test_a_flat_val_needs_scipy_for_the_devkit_alone(
     assert len(imagenet(flat).split("val")) == 3
 
 
+@pytest.mark.fault("D9")
 @pytest.mark.parametrize(
     ("truth", "said"),
     [

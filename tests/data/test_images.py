@@ -53,6 +53,7 @@ def test_a_picture_can_be_used_after_its_file_is_gone(tmp_path: Path) -> None:
         assert len(np.asarray(image)) == 30
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm"])
 def test_a_truncated_file_is_named_in_one_line(tmp_path: Path, ending: str) -> None:
     path = cut(save(tmp_path / f"photo{ending}", pattern(200, 150)))
@@ -114,6 +115,7 @@ def test_flipped_bytes_give_a_picture_or_bad_data_and_nothing_else(
     assert all(line.startswith(f"{path}: ") and "\n" not in line for line in said)
 
 
+@pytest.mark.fault("D3")
 @pytest.mark.parametrize("name", ["grey.png", "grey.tif", "grey.pgm"])
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, name: str) -> None:
     ramp = np.linspace(0, 65535, 300, dtype=np.uint16).reshape(15, 20)
@@ -134,6 +136,7 @@ def test_32_bit_pixels_are_refused(tmp_path: Path) -> None:
             read_image(path)
 
 
+@pytest.mark.fault("D4")
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     inks = {"red": (0, 255, 255, 0), "blue": (255, 255, 0, 0), "black": (0, 0, 0, 255)}
     expected = {"red": (255, 0, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}
@@ -142,6 +145,7 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
         assert np.abs(np.subtract(pixel(read_image(path), 8, 8), expected[name])).max() <= 2
 
 
+@pytest.mark.fault("D4")
 def test_transparency_is_dropped_and_the_colour_under_it_stays(tmp_path: Path) -> None:
     clear = save(tmp_path / "clear.png", Image.new("RGBA", (3, 3), (10, 20, 30, 0)))
     assert pixel(read_image(clear)) == (10, 20, 30)
@@ -150,6 +154,7 @@ def test_transparency_is_dropped_and_the_colour_under_it_stays(tmp_path: Path) -
     assert pixel(read_image(grey, mode="L")) == (77,)
 
 
+@pytest.mark.fault("D4")
 def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
     palette = Image.new("P", (3, 3), 1)
     palette.putpalette([0, 0, 0, 200, 100, 50])
@@ -161,6 +166,7 @@ def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -
     assert not caught
 
 
+@pytest.mark.fault("D4")
 def test_one_bit_and_grey_pictures_become_rgb(tmp_path: Path) -> None:
     assert pixel(read_image(save(tmp_path / "a.png", Image.new("1", (2, 2), 1)))) == (255,) * 3
     assert pixel(read_image(save(tmp_path / "b.png", Image.new("L", (2, 2), 90)))) == (90,) * 3
@@ -171,6 +177,7 @@ def test_one_channel_is_luma(tmp_path: Path) -> None:
     assert pixel(read_image(path, mode="L")) == (76,)
 
 
+@pytest.mark.fault("D4")
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
 def test_of_an_animation_the_first_frame_is_read(tmp_path: Path, name: str) -> None:
     red, green = Image.new("RGB", (8, 8), (250, 0, 0)), Image.new("RGB", (8, 8), (0, 250, 0))
@@ -179,6 +186,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path, name: str) -> N
     assert pixel(read_image(path)) == (250, 0, 0)
 
 
+@pytest.mark.fault("D5")
 @pytest.mark.parametrize(("width", "height"), [(12_000, 9_000), (20_000, 20_000), (65_535, 65_535)])
 def test_a_bomb_is_refused_by_its_header_before_decoding(
     tmp_path: Path, width: int, height: int
@@ -196,6 +204,7 @@ def test_a_large_photograph_is_no_bomb(tmp_path: Path) -> None:
         read_image(path)
 
 
+@pytest.mark.fault("D5")
 def test_a_strip_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None:
     path = png_claiming(tmp_path / "strip.png", 1, 60_000)
     with pytest.raises(BadData, match=r"strip\.png: 1 × 60,000 pixels are narrower than 1:100"):
@@ -203,6 +212,7 @@ def test_a_strip_that_resizing_would_blow_up_is_refused(tmp_path: Path) -> None:
     assert read_image(save(tmp_path / "b.png", Image.new("RGB", (3, 300)))).size == (3, 300)
 
 
+@pytest.mark.fault("D4")
 def test_exif_orientation_is_applied_only_when_asked_for(tmp_path: Path) -> None:
     picture = Image.new("RGB", (20, 10), (255, 0, 0))
     picture.paste((0, 0, 255), (10, 0, 20, 10))  # blue on the right

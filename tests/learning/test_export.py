@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from small_runs import TINY, checkpoint, command, fit
 
 from resnet_hub.errors import CorruptFile, DataMissing, Diverged, InvalidSetting, WeightsMismatch
+from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint, write_checkpoint
 from resnet_hub.learning.export import export, finished_epochs, trained_net
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
@@ -28,6 +29,10 @@ def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of the run, to be changed."""
     shutil.copytree(trained, tmp_path / "run")
     return tmp_path / "run"
+
+
+def newest(run: Path, kind: str = "step") -> Path:
+    return numbered(run / "checkpoints", kind)[0][1]
 
 
 class Bomb:
@@ -70,17 +75,17 @@ def test_an_unfinished_run_gives_its_best_checkpoints_average(run: Path, tmp_pat
 
 def test_without_a_best_checkpoint_the_last_is_given(run: Path, tmp_path: Path):
     shutil.rmtree(run / "model")
-    (run / "checkpoints/best.ckpt").unlink()
+    shutil.rmtree(newest(run, "best"))
     card = export(run, tmp_path / "model")
     assert equal(tmp_path / "model", averaged(checkpoint(run)))
     assert card.provenance.epochs == 2
 
 
 def test_a_checkpoint_alone_is_enough_wherever_it_lies(run: Path, tmp_path: Path):
-    alone = tmp_path / "elsewhere.ckpt"
-    (run / "checkpoints/last.ckpt").rename(alone)
+    alone = tmp_path / "elsewhere"
+    newest(run).rename(alone)
     card = export(alone, tmp_path / "model")
-    assert equal(tmp_path / "model", averaged(torch.load(alone, weights_only=True)))
+    assert equal(tmp_path / "model", averaged(read_training_checkpoint(alone)))
     assert card.provenance.recipe["net"]["name"] == "cifar_resnet20"
     assert (card.provenance.seed, card.provenance.epochs) == (5, 2)
     assert str(alone) in card.provenance.source
@@ -90,9 +95,9 @@ def test_a_checkpoint_alone_is_enough_wherever_it_lies(run: Path, tmp_path: Path
 def test_a_checkpoint_that_tells_no_recipe_and_no_progress_leaves_them_unknown(
     run: Path, tmp_path: Path
 ):
-    path, content = tmp_path / "old.ckpt", checkpoint(run)
+    path, content = tmp_path / "old", checkpoint(run)
     del content["recipe"], content["loops"]
-    torch.save(content, path)
+    write_checkpoint(path, content)
     origin = export(path, tmp_path / "model").provenance
     assert (origin.recipe, origin.seed, origin.epochs) == (None, None, None)
 
@@ -101,9 +106,9 @@ def test_a_checkpoint_that_tells_no_recipe_and_no_progress_leaves_them_unknown(
 def test_whatever_became_of_the_recipes_file_a_checkpoint_holds_its_own(
     run: Path, tmp_path: Path, text: bytes
 ):
-    expected = export(run / "checkpoints/last.ckpt", tmp_path / "model")
+    expected = export(newest(run), tmp_path / "model")
     (run / "recipe.yaml").write_bytes(text)
-    assert export(run / "checkpoints/last.ckpt", tmp_path / "model") == expected
+    assert export(newest(run), tmp_path / "model") == expected
 
 
 @pytest.mark.parametrize(
@@ -133,10 +138,10 @@ def test_only_whole_epochs_are_counted(
         entry = {"class_path": "interruption.SignalAt", "init_args": settings}
         flags, code = (*flags, "--callbacks", json.dumps([entry])), 130
     assert command("fit", "quickstart", *flags, "--out", run) == code
-    for name, epochs in (("last", last), ("best", best)):
+    for kind, epochs in (("step", last), ("best", best)):
         if epochs is not None:
-            card = export(run / f"checkpoints/{name}.ckpt", tmp_path / "model")
-            assert card.provenance.epochs == epochs, name
+            card = export(newest(run, kind), tmp_path / "model")
+            assert card.provenance.epochs == epochs, kind
 
 
 def test_epochs_are_counted_on_where_a_stopped_run_went_on(tmp_path: Path):
@@ -146,13 +151,13 @@ def test_epochs_are_counted_on_where_a_stopped_run_went_on(tmp_path: Path):
     flags = (*flags, "--callbacks", json.dumps([entry]))
     assert command("fit", "quickstart", *flags, "--out", run) == 130
     assert command("fit", "--resume", run) == 0
-    assert export(run / "checkpoints/last.ckpt", tmp_path / "model").provenance.epochs == 3
+    assert export(newest(run), tmp_path / "model").provenance.epochs == 3
 
 
 def test_a_net_that_diverged_is_not_exported(run: Path, tmp_path: Path):
-    content, path = checkpoint(run), tmp_path / "nan.ckpt"
+    content, path = checkpoint(run), tmp_path / "nan"
     content["state_dict"]["averaged.module.layer1.0.bn1.weight"][3] = float("nan")
-    torch.save(content, path)
+    write_checkpoint(path, content)
     with pytest.raises(Diverged, match=r"layer1\.0\.bn1\.weight are not finite") as error:
         export(path, tmp_path / "model")
     assert f"checkpoint {path}" in str(error.value)
@@ -164,7 +169,7 @@ def test_the_home_folder_is_found_on_both_sides(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     export("~/run", "~/model")
-    export("~/run/checkpoints/last.ckpt", "~/other")
+    export(f"~/run/checkpoints/{newest(run).name}", "~/other")
     assert {"run", "model", "other"} == {path.name for path in tmp_path.iterdir()}
     for arguments in (("~no-such-user/run", "~/third"), ("~/run", "~no-such-user/m")):
         with pytest.raises(InvalidSetting, match="there is no home of a user 'no-such-user'"):
@@ -172,23 +177,23 @@ def test_the_home_folder_is_found_on_both_sides(
 
 
 def test_the_last_checkpoint_can_be_named_where_there_is_a_better_one(run: Path, tmp_path: Path):
-    export(run / "checkpoints/last.ckpt", tmp_path / "model")
+    export(newest(run), tmp_path / "model")
     assert equal(tmp_path / "model", averaged(checkpoint(run)))
 
 
 def test_without_an_average_the_net_itself_is_given(run: Path):
     content = checkpoint(run)
     live = {n: t for n, t in content["state_dict"].items() if not n.startswith("averaged.")}
-    net = trained_net({**content, "state_dict": live}, Path("somewhere.ckpt"))
+    net = trained_net({**content, "state_dict": live}, Path("somewhere"))
     assert torch.equal(net.fc.weight, live["net.fc.weight"])
     assert not net.training
 
 
 def test_a_checkpoint_that_does_not_say_what_net_it_holds_is_refused(run: Path, tmp_path: Path):
-    content, path = checkpoint(run), tmp_path / "other.ckpt"
+    content, path = checkpoint(run), tmp_path / "other"
     del content["net"]
-    torch.save(content, path)
-    with pytest.raises(CorruptFile, match=r"other\.ckpt: does not say what net .* convert"):
+    write_checkpoint(path, content)
+    with pytest.raises(CorruptFile, match=r"other: does not say what net .* convert"):
         export(path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -222,9 +227,9 @@ def test_a_checkpoint_that_does_not_say_what_net_it_holds_is_refused(run: Path, 
 def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(
     run: Path, tmp_path: Path, net: object
 ):
-    path = tmp_path / "odd.ckpt"
-    torch.save({**checkpoint(run), "net": net}, path)
-    with pytest.raises(CorruptFile, match=r"odd\.ckpt") as error:
+    path = tmp_path / "odd"
+    write_checkpoint(path, {**checkpoint(run), "net": net})
+    with pytest.raises(CorruptFile, match=r"odd") as error:
         export(path, tmp_path / "model")
     assert "\n" not in str(error.value)
 
@@ -235,9 +240,9 @@ def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(
 def test_a_checkpoint_whose_recipe_is_none_is_refused_in_one_line(
     run: Path, tmp_path: Path, recipe: object
 ):
-    path = tmp_path / "odd.ckpt"
-    torch.save({**checkpoint(run), "recipe": recipe}, path)
-    with pytest.raises((CorruptFile, InvalidSetting), match=r"odd\.ckpt|cannot hold this") as error:
+    path = tmp_path / "odd"
+    write_checkpoint(path, {**checkpoint(run), "recipe": recipe})
+    with pytest.raises((CorruptFile, InvalidSetting), match=r"odd|cannot hold this") as error:
         export(path, tmp_path / "model")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "model").exists()
@@ -249,20 +254,19 @@ def test_a_checkpoint_whose_recipe_is_none_is_refused_in_one_line(
 def test_a_checkpoint_whose_state_is_none_is_refused_in_one_line(
     run: Path, tmp_path: Path, state: object
 ):
-    path = tmp_path / "odd.ckpt"
-    torch.save({**checkpoint(run), "state_dict": state}, path)
-    with pytest.raises((CorruptFile, WeightsMismatch), match=r"^\S*odd\.ckpt: ") as error:
+    path = tmp_path / "odd"
+    write_checkpoint(path, {**checkpoint(run), "state_dict": state})
+    with pytest.raises((CorruptFile, WeightsMismatch), match=r"^\S*odd: ") as error:
         export(path, tmp_path / "model")
     assert "\n" not in str(error.value)
 
 
 def test_what_is_no_tensor_in_a_checkpoint_is_named(run: Path, tmp_path: Path):
-    content, path = checkpoint(run), tmp_path / "odd.ckpt"
-    for value, words in ((3, "int"), (torch.zeros(1).expand(16), "16 numbers expanded")):
-        content["state_dict"]["averaged.module.bn1.weight"] = value
-        torch.save(content, path)
-        with pytest.raises(WeightsMismatch, match=rf"bn1\.weight \({words}"):
-            export(path, tmp_path / "model")
+    content, path = checkpoint(run), tmp_path / "odd"
+    content["state_dict"]["averaged.module.bn1.weight"] = 3
+    write_checkpoint(path, content)
+    with pytest.raises(WeightsMismatch, match=r"bn1\.weight \(int"):
+        export(path, tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -274,20 +278,21 @@ def test_epochs_are_unknown_where_a_checkpoint_does_not_tell_them(loops: object)
 
 
 def test_a_checkpoint_that_lacks_tensors_names_them(run: Path, tmp_path: Path):
-    content, path = checkpoint(run), tmp_path / "odd.ckpt"
+    content, path = checkpoint(run), tmp_path / "odd"
     del content["state_dict"]["averaged.module.layer1.0.conv1.weight"]
-    torch.save(content, path)
+    write_checkpoint(path, content)
     with pytest.raises(WeightsMismatch, match=r"missing: layer1\.0\.conv1\.weight"):
         export(path, tmp_path / "model")
 
 
+@pytest.mark.fault("L4")
 def test_a_pickle_bomb_is_refused_and_never_goes_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    mark, path = tmp_path / "mark", tmp_path / "bomb.ckpt"
+    mark, path = tmp_path / "mark", tmp_path / "bomb"
     torch.save({"state_dict": {}, "net": Bomb(mark)}, path)
-    with pytest.raises(CorruptFile, match=r"bomb\.ckpt: not a checkpoint of a run") as error:
+    with pytest.raises(CorruptFile, match=r"bomb: a file, and a run's checkpoints are") as error:
         export(path, tmp_path / "model")
     assert "\n" not in str(error.value)
     assert not mark.exists()
@@ -296,9 +301,9 @@ def test_a_pickle_bomb_is_refused_and_never_goes_off(
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 but no more"])
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes):
-    path = tmp_path / "odd.ckpt"
+    path = tmp_path / "odd"
     path.write_bytes(content)
-    with pytest.raises(CorruptFile, match=r"odd\.ckpt: not a checkpoint of a run"):
+    with pytest.raises(CorruptFile, match=r"odd: a file, and a run's checkpoints are folders"):
         export(path, tmp_path / "model")
 
 
@@ -320,7 +325,7 @@ def test_a_folder_that_holds_something_else_is_never_replaced(trained: Path, tmp
 def test_an_older_model_folder_is_replaced_also_the_runs_own(run: Path, tmp_path: Path):
     shutil.copytree(run / "model", tmp_path / "model")
     before = (run / "model/model.safetensors").read_bytes()
-    export(run / "checkpoints/last.ckpt", tmp_path / "model")
+    export(newest(run), tmp_path / "model")
     assert equal(tmp_path / "model", averaged(checkpoint(run)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
     export(run, run / "model")  # onto itself

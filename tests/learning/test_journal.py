@@ -10,7 +10,7 @@ from resnet_hub.learning.journal import MetricsFile
 @pytest.fixture
 def metrics(tmp_path: Path) -> MetricsFile:
     file = MetricsFile(tmp_path / "metrics.csv")
-    file.go_on_from(0)
+    file.begin(())
     return file
 
 
@@ -25,13 +25,15 @@ def test_values_of_one_step_share_a_row_and_columns_come_as_they_first_appear(me
     )
 
 
-def test_going_on_keeps_the_rows_before_a_step_and_drops_what_is_done_again(metrics: MetricsFile):
-    for step in (1, 3, 5):
+def test_going_on_keeps_the_rows_of_then_and_drops_what_is_done_again(metrics: MetricsFile):
+    for step in (1, 3):
         metrics.log_metrics({"epoch": 0, "train/loss": step / 3}, step=step)
+    kept = metrics.rows
+    metrics.log_metrics({"epoch": 0, "train/loss": 5 / 3}, step=5)
     metrics.finalize("failed")
     rows = metrics.path.read_text().splitlines(keepends=True)
     again = MetricsFile(metrics.path)
-    again.go_on_from(4)
+    again.begin(kept)
     again.write()
     assert metrics.path.read_text() == "".join(rows[:3])
     again.log_metrics({"epoch": 0, "train/loss": 5 / 3}, step=5)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import checkpoint, command, fit, refusal, start
+from small_runs import checkpoint, command, fit, flip_last_bit, refusal, start, untimed_rows
+
+from resnet_hub.learning.checkpoints import FILES, numbered, write_checkpoint
 
 SIX = ("--trainer.limit_train_batches=6", "--trainer.max_epochs=2", "--trainer.log_every_n_steps=4")
 AVERAGED = (
@@ -58,7 +60,7 @@ def same(run: Path, other: Path) -> bool:
     for key, moment in moments.items():
         assert torch.equal(moment["momentum_buffer"], others[key]["momentum_buffer"])
     assert one["lr_schedulers"][0]["last_epoch"] == two["lr_schedulers"][0]["last_epoch"]
-    assert (run / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    assert untimed_rows(run) == untimed_rows(other)
     weights = "model/model.safetensors"
     return (run / weights).read_bytes() == (other / weights).read_bytes()
 
@@ -75,8 +77,8 @@ def same(run: Path, other: Path) -> bool:
         pytest.param(AVERAGED, 8, 9, id="average and stochastic depth, second epoch"),
         pytest.param(ACCUMULATED, 0, 1, id="gradients half accumulated"),
         pytest.param(ACCUMULATED, 7, 4, id="gradients accumulated"),
-        pytest.param(VALIDATED, 2, 4, id="a validation follows"),
-        pytest.param(COUNTED, 3, 5, id="a validation by steps follows"),
+        pytest.param(VALIDATED, 2, 3, id="a validation follows"),
+        pytest.param(COUNTED, 3, 4, id="a validation by steps follows"),
     ],
 )
 def test_a_run_stopped_at_any_step_ends_with_the_same_bits(
@@ -91,7 +93,9 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_within_the_validation_lets_the_epoch_end(tmp_path: Path, whole, name: str):
+def test_a_signal_within_a_validation_stops_it_and_it_is_begun_anew(
+    tmp_path: Path, whole, name: str
+):
     run = tmp_path / "run"
     assert stopped(run, SIX, signal=name, hook="validation") == 128 + getattr(signal, name)
     assert checkpoint(run)["global_step"] == 6
@@ -100,9 +104,13 @@ def test_a_signal_within_the_validation_lets_the_epoch_end(tmp_path: Path, whole
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_within_the_last_epochs_last_step_is_no_stop(tmp_path: Path, whole, name: str):
+def test_a_signal_within_the_runs_last_step_leaves_its_validation_to_do(
+    tmp_path: Path, whole, name: str
+):
     run = tmp_path / "run"
-    assert stopped(run, SIX, signal=name, batch=11) == 0
+    assert stopped(run, SIX, signal=name, batch=11) == 128 + getattr(signal, name)
+    assert checkpoint(run)["global_step"] == 12
+    assert command("fit", "--resume", run) == 0
     assert same(run, whole(SIX))
 
 
@@ -112,10 +120,10 @@ def test_a_signal_within_the_final_test_stops_and_resuming_only_tests_and_export
 ):
     run = tmp_path / "run"
     assert stopped(run, SIX, signal=name, hook="test") == 128 + getattr(signal, name)
-    rows = (run / "metrics.csv").read_text()
+    before = (run / "metrics.csv").read_text()
     assert not (run / "model").exists()
     assert command("fit", "--resume", run) == 0
-    assert (run / "metrics.csv").read_text() == rows
+    assert (run / "metrics.csv").read_text() == before
     assert same(run, whole(SIX))
 
 
@@ -149,13 +157,8 @@ def test_a_run_whose_folder_was_moved_goes_on_and_keeps_its_best(tmp_path: Path,
     run.rename(moved)
     assert command("fit", "--resume", moved) == 0
     assert same(moved, whole(SIX))
-    (state,) = (
-        state
-        for state in checkpoint(moved)["callbacks"].values()
-        if state.get("monitor") == "val/top1"
-    )
-    assert state["best_model_path"] == str(moved / "checkpoints/best.ckpt")
-    assert list(state["best_k_models"]) == [state["best_model_path"]]
+    scores = [checkpoint(folder)["callbacks"]["Keeper"]["best"] for folder in (moved, whole(SIX))]
+    assert scores[0] == scores[1]
     assert not run.exists()
 
 
@@ -187,19 +190,48 @@ def test_resuming_what_is_no_run_is_refused(tmp_path: Path, capsys):
 def test_resuming_a_run_without_a_checkpoint_is_refused(tmp_path: Path, whole, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole(SIX), run)
-    (run / "checkpoints/last.ckpt").unlink()
-    assert "no last.ckpt was saved yet" in refusal(capsys, "fit", "--resume", run)
+    for folder in (run / "checkpoints").glob("step-*"):
+        shutil.rmtree(folder)
+    assert "no checkpoint was saved yet" in refusal(capsys, "fit", "--resume", run)
     assert (run / "recipe.yaml").is_file()
 
 
-def test_resuming_from_a_damaged_checkpoint_is_refused(tmp_path: Path, whole, capsys):
+def steps(run: Path) -> list[Path]:
+    return [folder for _, folder in numbered(run / "checkpoints", "step")]
+
+
+@pytest.mark.fault("R5")
+def test_the_highest_whole_step_goes_on_whatever_the_clock_says(tmp_path: Path, whole, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole(SIX), run)
-    last = run / "checkpoints/last.ckpt"
-    last.write_bytes(last.read_bytes()[:-1000])
-    message = refusal(capsys, "fit", "--resume", run)
-    assert str(last) in message
-    assert "not a checkpoint of a run" in message
+    newest, _ = steps(run)
+    for path in (newest, *newest.iterdir()):
+        os.utime(path, (1, 1))
+    assert command("fit", "--resume", run) == 0
+    assert "left out" not in capsys.readouterr().out
+    shutil.rmtree(run / "model")
+    tensors = newest / "tensors.safetensors"
+    flip_last_bit(tensors)
+    assert command("fit", "--resume", run) == 0
+    out = capsys.readouterr().out
+    assert f"left out: {tensors}: damaged, its manifest has another SHA-256" in out
+    assert "6 steps an epoch, 12 steps" in out
+    assert same(run, whole(SIX))
+
+
+def test_where_no_checkpoint_is_whole_the_run_does_not_begin_anew(tmp_path: Path, whole, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole(SIX), run)
+    newest, older = steps(run)
+    (newest / "manifest.json").unlink()
+    (older / "state.json").write_text("{}")
+    before = sorted(run.rglob("*"))
+    capsys.readouterr()
+    assert command("fit", "--resume", run) == 1
+    out, err = capsys.readouterr()
+    assert f"left out: {newest}: not a checkpoint of a run (it holds no manifest.json)" in out
+    assert err == f"resnet-hub: {older}/state.json: damaged, its manifest has another SHA-256\n"
+    assert sorted(run.rglob("*")) == before
 
 
 class Bomb:
@@ -210,32 +242,50 @@ class Bomb:
         return os.system, (f"touch {self.mark}",)
 
 
-def test_resuming_never_runs_code_of_a_checkpoint(tmp_path: Path, whole, capsys, monkeypatch):
+def test_resuming_never_unpickles(tmp_path: Path, whole, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     run, mark = tmp_path / "run", tmp_path / "mark"
     shutil.copytree(whole(SIX), run)
-    torch.save({**checkpoint(run), "callbacks": Bomb(mark)}, run / "checkpoints/last.ckpt")
-    assert "code in it is never run" in refusal(capsys, "fit", "--resume", run)
+    for folder in steps(run):
+        for name in FILES:
+            torch.save({"state_dict": {}, "callbacks": Bomb(mark)}, folder / name)
+    assert "damaged, it is no manifest" in refusal_behind(capsys, "fit", "--resume", run)
+    for folder in steps(run):
+        shutil.rmtree(folder)
+        torch.save({"state_dict": {}, "callbacks": Bomb(mark)}, folder)
+    assert "a run's checkpoints are folders" in refusal_behind(capsys, "fit", "--resume", run)
     assert not mark.exists()
+
+
+def refusal_behind(capsys, *arguments: object) -> str:
+    """Run a command that refuses in one line, after lines that say what was left out."""
+    capsys.readouterr()
+    assert command(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert all(line.startswith("left out: ") for line in out.splitlines())
+    assert err.count("\n") == 1
+    return err
 
 
 def test_resuming_from_bare_weights_is_refused(tmp_path: Path, whole, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole(SIX), run)
-    torch.save({"state_dict": checkpoint(run)["state_dict"]}, run / "checkpoints/last.ckpt")
-    message = refusal(capsys, "fit", "--resume", run)
-    assert (
-        "last.ckpt: training cannot go on from it (it holds no loops, optimizer_states" in message
-    )
+    content = {"state_dict": checkpoint(run)["state_dict"], "global_step": 12}
+    for folder in steps(run):
+        write_checkpoint(folder, content)
+    message = refusal_behind(capsys, "fit", "--resume", run)
+    assert "training cannot go on from it (it holds no loops, optimizer_states" in message
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: cifar_resnet20", "name: cifar_resnet32", "net.name: the run was trained with"),
-        ("lr: 0.1", "lr: 0.2", "optimizer.lr: the run was trained with 0.1, its recipe.yaml now"),
-        ("ema_decay: null", "ema_decay: 0.9", "model.ema_decay: the run was trained with None"),
-        ("seed: 1", "seed: 2", "seed: the run was trained with 1, its recipe.yaml now says 2; set"),
+        ("name: cifar_resnet20", "name: cifar_resnet32", "net.name: 'cifar_resnet20' before"),
+        ("lr: 0.1", "lr: 0.2", "saved (optimizer.lr: 0.1 before, 0.2 now); set it back"),
+        ("ema_decay: null", "ema_decay: 0.9", "model.ema_decay: None before, 0.9 now"),
+        ("seed: 1", "seed: 2", "seed: 1 before, 2 now"),
+        ("batch_size: 32", "batch_size: 16", "images a step: 32 before, 16 now"),
+        ("held_out: null", "held_out: 0", "data.held_out: None before, 0 now; data: '"),
     ],
 )
 def test_a_recipe_that_was_changed_does_not_go_on(
@@ -249,24 +299,38 @@ def test_a_recipe_that_was_changed_does_not_go_on(
     assert message in refusal(capsys, "fit", "--resume", run)
 
 
-def test_a_run_may_be_made_longer(tmp_path: Path, whole):
+@pytest.mark.fault("R7")
+def test_a_run_may_be_made_longer_where_it_is_allowed(tmp_path: Path, whole, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole(SIX), run)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("max_epochs: 2", "max_epochs: 3"))
+    message = refusal(capsys, "fit", "--resume", run)  # its schedule bends with its length
+    assert "saved (epochs: 2 before, 3 now); set it back" in message
+    assert command("fit", "--resume", run, "--allow-changed") == 0
+    assert "changed: epochs: 2 before, 3 now\n" in capsys.readouterr().out
+    assert checkpoint(run)["global_step"] == 18
+
+
+def test_a_run_whose_schedule_knows_no_end_may_be_made_longer(tmp_path: Path):
+    run = fit(tmp_path / "run", *SIX, "--schedule.name=constant")
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("max_epochs: 2", "max_epochs: 3"))
     assert command("fit", "--resume", run) == 0
     assert checkpoint(run)["global_step"] == 18
 
 
-def test_rows_that_are_none_are_named_before_any_step(tmp_path: Path, whole, capsys):
+@pytest.mark.parametrize("text", ["epoch,step,lr\n0,1,much\n", None])
+def test_the_rows_are_the_checkpoints_whatever_became_of_the_file(
+    tmp_path: Path, whole, text: str | None
+):
     run = tmp_path / "run"
     assert stopped(run, SIX, batch=8) == 130
-    before = (run / "checkpoints/last.ckpt").read_bytes()
-    (run / "metrics.csv").write_text("epoch,step,lr\n0,1,much\n")
-    message = refusal(capsys, "fit", "--resume", run)
-    assert message.startswith(f"{run}/metrics.csv: not a run's rows of numbers (could not convert")
-    assert (run / "metrics.csv").read_text() == "epoch,step,lr\n0,1,much\n"
-    assert (run / "checkpoints/last.ckpt").read_bytes() == before
+    (run / "metrics.csv").unlink()
+    if text:
+        (run / "metrics.csv").write_text(text)
+    assert command("fit", "--resume", run) == 0
+    assert same(run, whole(SIX))
 
 
 def test_resuming_takes_the_runs_own_recipe_and_nothing_else(tmp_path: Path, capsys):

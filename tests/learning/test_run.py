@@ -47,7 +47,8 @@ def test_a_new_run_holds_its_whole_recipe(tmp_path: Path):
     run = Run.create(RECIPE, "digits", tmp_path / "a" / "b")
     assert yaml.safe_load(run.recipe.read_text()) == RECIPE.to_dict()
     assert run.checkpoints.is_dir()
-    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "recipe.yaml"]
+    names = sorted(path.name for path in run.folder.iterdir())
+    assert names == [".lock", "checkpoints", "recipe.yaml"]
 
 
 def test_an_empty_folder_can_be_chosen_and_a_full_one_or_a_file_cannot(tmp_path: Path):
@@ -83,7 +84,7 @@ def test_forgetting_leaves_the_folders_that_were_there(
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "checkpoints/last.ckpt", "notes.txt"])
+@pytest.mark.parametrize("name", ["metrics.csv", "checkpoints/step-00000001", "notes.txt"])
 def test_a_run_that_holds_anything_is_never_forgotten(tmp_path: Path, name: str):
     run = Run.create(RECIPE, "digits", tmp_path / "run")
     (run.folder / name).write_text("something")
@@ -100,13 +101,16 @@ def test_a_run_that_was_found_is_never_forgotten(tmp_path: Path):
 
 def test_the_best_checkpoint_is_chosen_else_the_last(tmp_path: Path):
     run = Run.create(RECIPE, "digits", tmp_path / "run")
-    with pytest.raises(DataMissing, match=r"run: no last\.ckpt was saved yet"):
+    with pytest.raises(DataMissing, match=r"run: no checkpoint was saved yet"):
         run.chosen()
-    run.last.touch()
-    assert run.chosen() == run.checkpoint() == run.last
-    run.best.touch()
-    assert run.chosen() == run.best
-    assert run.checkpoint() == run.last
+    assert not run.is_saved()
+    run.step_at(9).mkdir()
+    run.step_at(123456789).mkdir()
+    assert run.is_saved()
+    assert run.chosen() == run.newest() == run.step_at(123456789)
+    run.best_at(4).mkdir()
+    assert run.chosen() == run.best_at(4)
+    assert run.newest() == run.step_at(123456789)
 
 
 def test_a_folder_without_a_recipe_is_no_run(tmp_path: Path):

@@ -51,7 +51,7 @@ def test_a_recipe_as_plain_types_is_complete():
     values = Recipe(trainer={"max_epochs": 3}, callbacks=({"class_path": "a.B"},)).to_dict()
     assert list(values) == [
         *("seed", "net", "data", "model", "optimizer", "schedule"),
-        *("trainer", "callbacks", "logger"),
+        *("checkpoint", "progress", "distributed", "trainer", "callbacks", "logger"),
     ]
     assert values["optimizer"]["betas"] == [0.9, 0.999]
     assert values["schedule"]["milestones"] == []

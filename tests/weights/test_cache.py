@@ -67,6 +67,7 @@ def test_what_fails_halfway_leaves_nothing(home: Path):
     assert [path.name for path in (home / "published").iterdir()] == [".net.a.lock"]
 
 
+@pytest.mark.fault("H7")
 def test_half_a_folder_is_filled_anew_and_orphans_are_swept(home: Path):
     folder = cache.published("net.a")
     for place in (folder, folder.with_name(".net.a.x1y2"), folder.with_name(".net.a.z.old")):
@@ -193,6 +194,7 @@ def small_disk(tmp_path: Path):
         subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.fault("H8")
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, monkeypatch):
     place, _ = small_disk
     monkeypatch.setenv("TORCH_HOME", str(place))
@@ -207,6 +209,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, monkeypat
     assert not any(path.name.startswith(".net.b.") for path in place.rglob("*") if path.is_dir())
 
 
+@pytest.mark.fault("H8")
 def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_disk, monkeypatch):
     place, _ = small_disk
     monkeypatch.setenv("TORCH_HOME", str(place))
@@ -222,6 +225,7 @@ def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_d
     assert not [path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+@pytest.mark.fault("H8")
 def test_a_cache_that_cannot_be_written_serves_what_it_holds(small_disk, monkeypatch):
     place, freeze = small_disk
     monkeypatch.setenv("TORCH_HOME", str(place))

@@ -204,6 +204,7 @@ def test_what_could_not_be_read_back_is_not_written():
 # Cards made to hurt
 
 
+@pytest.mark.fault("L5")
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -321,6 +322,7 @@ def test_a_folder_without_a_card_is_no_model_folder(tmp_path):
         read_card(tmp_path)
 
 
+@pytest.mark.fault("L5")
 def test_a_card_over_one_mebibyte_is_refused_unread(tmp_path):
     (tmp_path / "config.json").write_text(" " * (1 << 20) + "{}")
     with pytest.raises(CorruptFile, match="over 1,048,576 bytes"):

@@ -69,12 +69,14 @@ def test_the_bomb_of_these_tests_is_live(tmp_path):
         (tmp_path / "marker").rmdir()
 
 
+@pytest.mark.fault("L4")
 def test_code_in_a_checkpoint_is_never_run(tmp_path):
     for path in bomb_files(tmp_path, tmp_path / "marker"):
         assert "code in a checkpoint is never run" in refusal(path)
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.fault("L4")
 def test_not_even_where_the_environment_asks_torch_to_run_it(tmp_path):
     marker = tmp_path / "marker"
     files = [str(path) for path in bomb_files(tmp_path, marker)]
@@ -137,6 +139,7 @@ def test_a_missing_file_is_named(tmp_path):
     assert "no such file" in refusal(tmp_path / "c.pth")
 
 
+@pytest.mark.fault("L1")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_whatever_damage_does_to_a_file_the_answer_is_one_line(tmp_path, zipped):
     path = tmp_path / "c.th"
@@ -221,13 +224,17 @@ def test_tied_weights_and_parameters_are_plain_tensors(tmp_path):
     assert read_checkpoint(tmp_path / "c.pth").keys() == {"a", "b", "c"}
 
 
-def test_a_checkpoint_of_our_own_training_is_for_export(tmp_path):
-    content = {"state_dict": {"net.fc.weight": torch.zeros(2, 2)}, "net": {"labels": None}}
+def test_of_what_lightning_saved_of_a_classifier_the_finished_net_is_read(tmp_path):
+    state = {"net.fc.weight": torch.zeros(2, 2), "train_scores.hits": torch.zeros(3)}
+    content = {"state_dict": state, "net": {"labels": None}}
     torch.save(content, tmp_path / "last.ckpt")
-    assert "use `resnet-hub export`" in refusal(tmp_path / "last.ckpt")
-    del content["net"]
+    assert list(read_checkpoint(tmp_path / "last.ckpt")) == ["fc.weight"]
+    state["averaged.module.fc.weight"] = torch.ones(2, 2)
+    torch.save(content, tmp_path / "last.ckpt")
+    assert read_checkpoint(tmp_path / "last.ckpt")["fc.weight"].eq(1).all()
+    del content["net"], state["averaged.module.fc.weight"]
     torch.save(content, tmp_path / "last.ckpt")  # someone else's
-    assert list(read_checkpoint(tmp_path / "last.ckpt")) == ["net.fc.weight"]
+    assert list(read_checkpoint(tmp_path / "last.ckpt")) == list(state)
 
 
 # Renaming

@@ -292,6 +292,7 @@ def test_a_fresh_head_can_be_saved_and_loaded(folder, tmp_path):
     assert_equal_states(ResNet.from_pretrained(tmp_path / "seven"), net)
 
 
+@pytest.mark.fault("L6")
 def test_a_head_unlike_the_card_is_one_line_whose_remedy_works(folder):
     edit(folder, classes=3, labels=None)
     message = refusal(WeightsMismatch, folder)
@@ -387,6 +388,8 @@ def test_a_missing_step_counter_begins_at_zero(folder):
 # Files that are damaged
 
 
+@pytest.mark.fault("L1")
+@pytest.mark.fault("L2")
 def test_a_damaged_weights_file_is_refused_and_named(folder):
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
@@ -477,6 +480,7 @@ def test_labels_and_folders_that_are_no_text_are_saved_and_loaded(tmp_path):
     assert read_card(tmp_path / odd).provenance.source == f"checkpoint {odd}"
 
 
+@pytest.mark.fault("W7")
 @pytest.mark.parametrize("name", ["é ü", "a::b", "{x}", "a'b\"c", "new\nline", "-m"])
 def test_odd_folder_names_work(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -485,6 +489,7 @@ def test_odd_folder_names_work(tmp_path, monkeypatch, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.fault("L7")
 @pytest.mark.parametrize(
     ("source", "kind", "words"),
     [

@@ -129,6 +129,7 @@ def test_what_the_hub_does_not_hold_is_one_line(hub, source: str, words: str):
     assert words in refusal(DataMissing, source)
 
 
+@pytest.mark.fault("H8")
 @pytest.mark.parametrize("env", [True, False])
 def test_offline_nothing_is_asked(hub, monkeypatch, env: bool):
     if env:
@@ -138,6 +139,7 @@ def test_offline_nothing_is_asked(hub, monkeypatch, env: bool):
     assert hub.log == []
 
 
+@pytest.mark.fault("H8")
 def test_a_hub_that_is_down_costs_little_and_one_line(hub, monkeypatch):
     hub.__exit__()
     began = time.monotonic()
@@ -145,6 +147,7 @@ def test_a_hub_that_is_down_costs_little_and_one_line(hub, monkeypatch):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.fault("H2")
 def test_a_cut_connection_is_resumed(hub):
     hub.faults.append(Fault("GET /_lfs/", cut_after=10_000, times=1))
     assert same(ResNet.from_pretrained("org/net"))
@@ -155,6 +158,7 @@ def flipped(data: bytes) -> bytes:
     return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.parametrize("part", ["/_lfs/", "config.json"])
 def test_wrong_bytes_of_the_right_length_are_refused_and_the_next_good_ones_load(
     hub, files, tmp_path: Path, part: str
@@ -166,6 +170,7 @@ def test_wrong_bytes_of_the_right_length_are_refused_and_the_next_good_ones_load
     assert same(ResNet.from_pretrained("org/net"))
 
 
+@pytest.mark.fault("H3")
 @pytest.mark.parametrize("damage", [flipped, lambda data: data[:10], lambda data: b""])
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_what_is_damaged_in_the_cache_is_fetched_again_or_refused_offline(
@@ -181,6 +186,7 @@ def test_what_is_damaged_in_the_cache_is_fetched_again_or_refused_offline(
     assert same(ResNet.from_pretrained("org/net", local_files_only=True))
 
 
+@pytest.mark.fault("H4")
 @pytest.mark.parametrize(
     ("pattern", "headers"),
     [
@@ -219,6 +225,7 @@ def test_hostile_headers_name_no_file_and_take_no_memory(
     assert after == before
 
 
+@pytest.mark.fault("H4")
 @pytest.mark.parametrize(
     ("size", "words"),
     [
@@ -295,6 +302,7 @@ def test_a_card_of_other_weights_is_refused(hub, files, tmp_path: Path):
     assert kept(tmp_path) == []
 
 
+@pytest.mark.fault("L5")
 @pytest.mark.parametrize(
     "change",
     [
@@ -310,6 +318,7 @@ def test_a_hostile_card_is_refused_before_the_weights_are_asked_for(hub, files, 
     assert hub.asked("HEAD", "model.safetensors") == 0
 
 
+@pytest.mark.fault("L4")
 def test_no_pickle_of_a_repository_is_ever_asked_for(hub, files):
     others = {"pytorch_model.bin": b"\x80\x04.", "model.ckpt": b"\x80\x04."}
     hub.add("org/pickles", {"config.json": files["config.json"], **others})
@@ -343,6 +352,7 @@ def test_the_token_goes_over_no_other_scheme(hub, monkeypatch):
     assert "the server sends to ftp:, not http:" in refusal(CorruptFile, "org/net")
 
 
+@pytest.mark.fault("H6")
 @pytest.mark.parametrize("status", [400, 401, 403, 500])
 def test_an_error_carries_no_cause_that_repeats_the_token(hub, monkeypatch, status: int):
     monkeypatch.setenv("HF_TOKEN", "hf_good")
@@ -357,6 +367,7 @@ def test_a_token_that_no_header_can_hold_is_one_line(hub, monkeypatch):
     assert "are its name and HF_TOKEN right?" in refusal(DataMissing, "org/net")
 
 
+@pytest.mark.fault("H6")
 def test_a_token_is_in_no_line_log_or_file(hub, monkeypatch, tmp_path: Path, caplog, capfd):
     monkeypatch.setenv("HF_TOKEN", "hf_sentinel")
     caplog.set_level(logging.DEBUG)
@@ -388,6 +399,7 @@ def process(hub: LoopbackHub, tmp_path: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.fault("H7")
 def test_three_processes_that_fill_one_cache_end_well_and_fetch_once(hub, tmp_path: Path):
     processes = [process(hub, tmp_path) for _ in range(3)]
     answers = [each.communicate(timeout=100) for each in processes]
@@ -397,6 +409,7 @@ def test_three_processes_that_fill_one_cache_end_well_and_fetch_once(hub, tmp_pa
     assert kept(tmp_path) == ["README.md", "config.json", "main", "model.safetensors"]
 
 
+@pytest.mark.fault("H7")
 def test_a_process_killed_while_it_fetches_leaves_nothing_that_the_next_one_does_not_sweep(
     hub, tmp_path: Path
 ):
@@ -427,6 +440,7 @@ def test_a_process_that_is_told_to_end_while_it_fetches_leaves_nothing(hub, tmp_
     ]
 
 
+@pytest.mark.fault("H3")
 def test_a_cached_card_that_was_changed_is_fetched_again(hub, tmp_path: Path, files):
     ResNet.from_pretrained("org/net")
     (card,) = (tmp_path / "torch").rglob("*/config.json")

@@ -80,6 +80,7 @@ def test_of_many_differences_the_first_are_shown_and_the_rest_counted():
     assert "unexpected: x0, x1, x2, x3, x4, x5, x6, x7 and 12 more" in refusal(given)
 
 
+@pytest.mark.fault("L6")
 def test_another_class_count_is_one_short_sentence():
     given = tensors(fc_weight=torch.zeros(7, 4), fc_bias=torch.zeros(7))
     assert refusal(given) == (

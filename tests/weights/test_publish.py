@@ -394,6 +394,7 @@ def test_a_pull_request_against_a_branch_that_is_not_there_is_one_line(
 # The token
 
 
+@pytest.mark.fault("H6")
 @pytest.mark.parametrize(
     ("pattern", "status"),
     [
@@ -434,6 +435,7 @@ def test_the_token_is_in_no_log_output_error_or_file_though_the_server_echoes_it
         assert TOKEN not in text
 
 
+@pytest.mark.fault("H6")
 def test_a_push_leaves_the_token_nowhere(
     hub: LoopbackHub, folder: Path, tmp_path: Path, capfd, caplog
 ):

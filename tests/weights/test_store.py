@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from resnet_hub.errors import CorruptFile, InvalidSetting, ResNetHubError
+from resnet_hub.weights import store
 from resnet_hub.weights.store import (
     read_tensors,
     sha256_of,
@@ -76,6 +77,7 @@ def test_a_file_is_written_with_its_folders_and_nothing_else(tmp_path):
     assert names(path.parent) == [path.name]
 
 
+@pytest.mark.fault("W6")
 @pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_a_files_rights_follow_the_umask(tmp_path, mask, rights):
     with umask(mask):
@@ -138,6 +140,7 @@ def test_a_parent_that_is_a_file_is_named_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("W3")
 def test_a_file_is_flushed_before_it_is_named_and_its_folder_after(tmp_path, monkeypatch):
     events = []
     fsync, replace = os.fsync, Path.replace
@@ -185,8 +188,19 @@ def test_a_failure_while_filling_leaves_the_old_folder(tmp_path, error):
     assert contents(tmp_path / "f") == {"a.txt": "old", "b.txt": "old"}
 
 
+@pytest.mark.parametrize("swaps", [True, False])
+def test_an_earlier_folder_leaves_nothing_behind(tmp_path, monkeypatch, swaps):
+    if not swaps:
+        monkeypatch.setattr(store, "_swapped", lambda one, other: False)
+    write_folder(tmp_path / "f", fill_with("old"), names=NAMES)
+    write_folder(tmp_path / "f", fill_with("new"), names=NAMES)
+    assert contents(tmp_path / "f") == {"a.txt": "new", "b.txt": "new"}
+    assert names(tmp_path) == ["f"]
+
+
 def test_a_failure_while_exchanging_puts_the_old_folder_back(tmp_path, monkeypatch):
     write_folder(tmp_path / "f", fill_with("old"), names=NAMES)
+    monkeypatch.setattr(store, "_swapped", lambda one, other: False)  # not every system can
     rename, calls = Path.rename, []
 
     def refuse_the_second(self, target):
@@ -273,6 +287,7 @@ def test_another_digest_is_refused_and_both_are_named(weights):
         read_tensors(weights, sha256="0" * 64)
 
 
+@pytest.mark.fault("L2")
 @pytest.mark.parametrize("position", [0, 7, 8, 20, 100, -256, -100, -1])
 @pytest.mark.parametrize("bit", [0, 7])
 def test_a_flipped_bit_is_found_by_the_digest(weights, position, bit):
@@ -313,6 +328,8 @@ NOT_SAFETENSORS = {
 }
 
 
+@pytest.mark.fault("L1")
+@pytest.mark.fault("L3")
 @pytest.mark.parametrize("kind", NOT_SAFETENSORS)
 def test_what_is_no_whole_safetensors_file_is_refused_in_one_line(tmp_path, kind):
     path = tmp_path / "w.safetensors"
@@ -320,6 +337,7 @@ def test_what_is_no_whole_safetensors_file_is_refused_in_one_line(tmp_path, kind
     refused_in_one_line(path, "not a whole safetensors file")
 
 
+@pytest.mark.fault("L1")
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
 def test_a_cut_file_is_refused_in_one_line(weights, kept):
     data = weights.read_bytes()

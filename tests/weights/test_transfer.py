@@ -59,6 +59,7 @@ def test_an_empty_file_can_be_fetched(hub, path: Path):
     assert path.read_bytes() == b""
 
 
+@pytest.mark.fault("H2")
 def test_a_cut_connection_is_taken_up_where_it_broke(hub, path: Path):
     hub.faults.append(Fault("GET /file", cut_after=3_000_000, times=1))
     hub.faults.append(Fault("GET /file", cut_after=1_000_000, times=1))
@@ -80,6 +81,7 @@ def test_a_connection_that_brings_nothing_is_given_up(hub, path: Path, monkeypat
     assert len(hub.log) == 5
 
 
+@pytest.mark.fault("H2")
 @pytest.mark.parametrize(
     ("fault", "how", "words"),
     [
@@ -114,6 +116,7 @@ def test_a_servers_bad_moment_passes(hub, path: Path):
     assert download(f"{hub.url}/file", path, sha256=DIGEST) == DIGEST
 
 
+@pytest.mark.fault("H5")
 def test_headers_are_for_the_asked_server_and_no_other(hub, path: Path):
     away = {"Location": f"{hub.storage}/away"}
     hub.files["/away"] = DATA
@@ -123,6 +126,7 @@ def test_headers_are_for_the_asked_server_and_no_other(hub, path: Path):
     assert [(r.path, r.authorised) for r in hub.log] == [("/file", True), ("/away", False)]
 
 
+@pytest.mark.fault("H5")
 def test_a_redirect_to_a_file_of_this_machine_is_not_followed(hub, path: Path, tmp_path: Path):
     secret = tmp_path.with_name("secret")
     secret.write_text("secret")
@@ -130,6 +134,7 @@ def test_a_redirect_to_a_file_of_this_machine_is_not_followed(hub, path: Path, t
     refused(DataMissing, hub, path)
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize("place", ["ftp://127.0.0.1/file", "data:,file"])
 def test_a_redirect_out_of_the_web_is_not_followed(hub, path: Path, place: str):
     hub.faults.append(Fault("GET /file", status=302, headers={"Location": place}))
@@ -286,6 +291,7 @@ def test_of_a_redirect_only_the_head_is_read(hub, path: Path):
         assert download(f"http://127.0.0.1:{port}/file", path) == DIGEST
 
 
+@pytest.mark.fault("H8")
 def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -296,6 +302,7 @@ def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.fault("H8")
 def test_a_server_that_does_not_answer_costs_little(monkeypatch):
     monkeypatch.setattr(transfer, "_PATIENCE", 0.2)
 
@@ -310,5 +317,6 @@ def test_a_server_that_does_not_answer_costs_little(monkeypatch):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.fault("H6")
 def test_what_may_be_secret_in_a_url_is_not_shown():
     assert shown("https://me:pw@host:8/a/b?token=x#y") == "https://host:8/a/b"

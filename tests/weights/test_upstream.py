@@ -165,6 +165,7 @@ def test_a_licence_that_upstream_does_not_state_is_not_made_up(upstream, folder)
     assert "unstated" in (folder / "README.md").read_text()
 
 
+@pytest.mark.fault("H1")
 def test_another_file_than_its_name_states_is_refused(upstream, folder):
     entry = upstream.publish("resnet18.tv_v1", state_of(small()))
     message = refused(replace(entry, sha256="01234567"), folder, CorruptFile)
@@ -246,6 +247,7 @@ def bombs(marker: Path) -> list[object]:
     return [Bomb(marker), state, pickle.dumps(Bomb(marker))]
 
 
+@pytest.mark.fault("L4")
 def test_code_in_a_published_file_is_never_run(upstream, folder, tmp_path):
     for content in bombs(tmp_path / "marker"):
         entry = upstream.publish("resnet18.tv_v1", content)
@@ -269,6 +271,7 @@ for url, sha256 in zip(pairs[::2], pairs[1::2]):
 """
 
 
+@pytest.mark.fault("L4")
 def test_not_even_where_the_environment_asks_torch_to_run_it(upstream, folder, tmp_path):
     entries = [upstream.publish("resnet18.tv_v1", c) for c in bombs(tmp_path / "marker")]
     pairs = [part for entry in entries for part in (entry.url, entry.sha256)]

@@ -58,6 +58,7 @@ def test_offline_nothing_is_asked(served, monkeypatch):
     assert hub.log == []
 
 
+@pytest.mark.fault("H1")
 def test_other_bytes_are_refused_and_the_next_good_ones_load(served):
     hub, source = served
     good = hub.files["/m/model.safetensors"]
@@ -83,6 +84,7 @@ def test_a_card_too_long_or_missing_is_refused(served):
     assert refused(DataMissing, source).endswith("/m/config.json: the server answers 404")
 
 
+@pytest.mark.fault("H3")
 def test_what_is_damaged_in_the_cache_is_fetched_again(served):
     _, source = served
     ResNet.from_pretrained(source)
@@ -92,6 +94,7 @@ def test_what_is_damaged_in_the_cache_is_fetched_again(served):
     assert same(ResNet.from_pretrained(source))
 
 
+@pytest.mark.fault("H3")
 def test_a_damaged_cache_stays_where_the_server_is_down(served):
     hub, source = served
     ResNet.from_pretrained(source)

@@ -1,0 +1,102 @@
+"""The processes that read a loader's data: what they heed, and what it means when one is lost.
+
+Imports no Lightning: workers that are started afresh import this module.
+"""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from threading import Timer
+from time import sleep
+
+from resnet_hub.errors import WorkerLost
+
+
+def leave_group(worker: int) -> None:
+    """Take a worker out of the group that a terminal and torchrun send their signals to.
+
+    The process that trains heeds them, and needs its workers for the step that it finishes.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
+
+
+@contextmanager
+def workers_named(data: str, timeout: float, *, reading: bool = False) -> Iterator[None]:
+    """Let a worker that was killed, or hangs, be one line.
+
+    Torch raises the death of a worker wherever this process happens to be, in a training step too.
+
+    Args:
+        data: What messages call the data set.
+        timeout: Seconds that a batch was waited for.
+        reading: Whether all that happens within is the reading of a worker's batch.
+
+    Raises:
+        WorkerLost: A worker was.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error)
+        if reason.startswith("DataLoader timed out"):
+            message = (
+                f"{data}: no batch in {timeout:g} s: a process that reads it hangs, or the disk "
+                "does; raise data.timeout if reading takes so long"
+            )
+        elif reason.startswith("DataLoader worker"):
+            message = _lost(data, reason)
+        else:
+            raise
+        active_children()  # takes note of the dead: torch raises the same again at the next signal
+        raise WorkerLost(message) from error.with_traceback(None)  # which would hold the workers
+    except (EOFError, ConnectionError) as error:
+        if not reading or str(error).startswith("Caught"):  # in the worker, which lives
+            raise
+        with suppress(RuntimeError):  # its pipe broke before torch heard of its death
+            sleep(0.5)
+        active_children()
+        raise WorkerLost(_lost(data, "its pipe broke")) from error.with_traceback(None)
+
+
+@contextmanager
+def ended_after(seconds: float, workers: Sequence[BaseProcess]) -> Iterator[None]:
+    """End workers that a batch is waited for any longer.
+
+    Torch has a timeout of its own, but waits for ever for a worker that is stopped while it hands
+    the memory of a batch over.
+
+    Raises:
+        RuntimeError: They were ended; torch's words for its timeout.
+    """
+    timer = Timer(seconds, end, (workers,))
+    timer.daemon = True
+    if workers:
+        timer.start()
+    try:
+        yield
+    except (EOFError, ConnectionError, RuntimeError) as error:
+        if timer.finished.is_set():
+            raise RuntimeError("DataLoader timed out") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _lost(data: str, reason: str) -> str:
+    return (
+        f"{data}: a process that reads it was lost ({reason.splitlines()[0].strip()}); if memory "
+        "ran out, lower data.workers or data.batch_size"
+    )
+
+
+def end(workers: Iterable[BaseProcess]) -> None:
+    """End workers that may hang, or be stopped; torch waits for each of them in vain."""
+    for worker in workers:
+        if worker.pid is not None and worker.is_alive():
+            worker.terminate()
+            if hasattr(signal, "SIGCONT"):
+                os.kill(worker.pid, signal.SIGCONT)

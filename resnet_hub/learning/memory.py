@@ -1,0 +1,42 @@
+"""Memory that a run asked for and did not get, in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from resnet_hub.data.module import DataModule
+from resnet_hub.errors import OutOfMemory
+
+_CPU = ("DefaultCPUAllocator", "not enough memory", "std::bad_alloc")  # no class of their own
+
+
+@contextmanager
+def memory_named(data: DataModule, *, train: bool) -> Iterator[None]:
+    """Let a failed allocation, the GPU's or the CPU's, say how large the batches are.
+
+    Args:
+        data: The data set.
+        train: Whether a net is trained on it, or scored.
+
+    Raises:
+        OutOfMemory: There was not enough; the message says what to try.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not (on_gpu or isinstance(error, MemoryError) or any(x in str(error) for x in _CPU)):
+            raise
+        batch, side = data.settings.batch_size, data.preprocess.size
+        remedies = "a smaller data.batch_size, or trainer.precision=bf16-mixed"
+        if train:
+            side = data.settings.size or side
+            remedies = (
+                "a smaller data.batch_size with as much more trainer.accumulate_grad_batches, "
+                "net.checkpoint_blocks=1, or trainer.precision=bf16-mixed"
+            )
+        raise OutOfMemory(
+            f"out of memory on the {'GPU' if on_gpu else 'CPU'}, with batches of {batch:,} images "
+            f"of {side}×{side} pixels; try {remedies}"
+        ) from error

@@ -1,0 +1,266 @@
+"""What a person who waits for a run is told: its pace, its waiting for data, the time left."""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
+
+from resnet_hub.data.batches import Batch
+from resnet_hub.data.loader import BatchLoader
+from resnet_hub.data.module import DataModule, Split
+from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.journal import MetricsFile
+from resnet_hub.learning.pace import Pace, duration
+from resnet_hub.learning.plan import run_length
+
+
+class Progress(Callback):
+    """Logs the pace, and tells it: a line an epoch, and one in between where they are long.
+
+    At every logged step all loggers get ``images_per_s``, the images that all ranks trained on in
+    a second, and ``data_wait``, the share of the time in which this process waited for its loader;
+    both since the step logged before, validations left out.
+
+    Args:
+        metrics: What was logged last; a tensor would have to be waited for.
+        say: Takes a line for the person who waits.
+        lines: Say them; not needed where a progress bar shows it all.
+        heartbeat: Seconds without a line after which the next batch is told of; 0 tells of none.
+        pace: The clock's readings.
+    """
+
+    def __init__(
+        self,
+        metrics: MetricsFile,
+        say: Callable[[str], None],
+        *,
+        lines: bool,
+        heartbeat: float = 60.0,
+        pace: Pace | None = None,
+    ) -> None:
+        self.metrics, self.lines, self.heartbeat = metrics, lines, heartbeat
+        self.pace = pace or Pace()
+        self._say = say
+        self._told = self.pace.clock()
+        self._waited = 0.0  # the loader's own sum, after the batch before
+        self._steps = 0
+        self._batches_a_step = 1.0
+        self._evaluating: tuple[str, int] | None = None  # what is running, and its images
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Say what begins, and start the clock."""
+        if isinstance(module, Classifier):
+            self.tell(module.outline())
+        length = run_length(trainer, _data(trainer))
+        self._steps = length.steps
+        self._batches_a_step = trainer.num_training_batches / length.steps_per_epoch
+        self._go_on(trainer)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Tell of the epoch before: its last values reach the logger only after its own hooks."""
+        if trainer.current_epoch:
+            self._tell_epoch(trainer)
+        self._go_on(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Count the batch; log the pace in the rows of the steps that are logged."""
+        waited = _loader(trainer).waited
+        self.pace.trained(len(batch.labels) * trainer.world_size, waited - self._waited)
+        self._waited = waited
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        every = cast(int, cast(Any, trainer).log_every_n_steps)
+        step = trainer.global_step
+        if stepped and every and step and step % every == 0 and (lap := self.pace.lap()):
+            values = {"images_per_s": lap.images_per_s, "data_wait": lap.data_wait}
+            for logger in trainer.loggers:  # module.log would make tensors, to be waited for
+                logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step - 1)
+        self._beat(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Tell of the last epoch."""
+        self._tell_epoch(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the evaluation's clock."""
+        self._begin_evaluation("validating", _validated(trainer))
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the batch."""
+        self.pace.evaluated(len(batch.labels) * trainer.world_size)
+        self._beat(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Stop the evaluation's clock, and let training's go on."""
+        self._end_evaluation()
+        if not trainer.sanity_checking:
+            self._go_on(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the evaluation's clock."""
+        self._begin_evaluation("testing", _tested(trainer))
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count the batch."""
+        self.pace.evaluated(len(batch.labels) * trainer.world_size)
+        self._beat(trainer)
+
+    def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Stop the evaluation's clock."""
+        self._end_evaluation()
+
+    def tell(self, line: str) -> None:
+        """Say a line; the next heartbeat counts from it."""
+        self._told = self.pace.clock()
+        self._say(line)
+
+    def outlook(self, trainer: L.Trainer) -> dict[str, str]:
+        """Return what is known of the pace and the time left, by its name, to be shown."""
+        shown = {}
+        if recent := self.pace.recent:
+            shown["images/s"] = f"{recent.images_per_s:,.4g}"
+            shown["data wait"] = f"{recent.data_wait:.0%}"
+        if (left := self.seconds_left(trainer)) is not None:
+            shown["left"] = duration(left)
+        return shown
+
+    def seconds_left(self, trainer: L.Trainer) -> float | None:
+        """Return the seconds to the end of the run, its validations and test included.
+
+        Steps go on at the pace of the last minute, and an evaluation at that of the last one (the
+        first: at training's). Nothing is known before the second batch.
+        """
+        per_image = self.pace.seconds_per_evaluated
+        images = 0.0
+        if self._evaluating:
+            images = max(0, self._evaluating[1] - self.pace.evaluated_so_far)
+        if trainer.testing:
+            return None if per_image is None else images * per_image
+        if (recent := self.pace.recent) is None or per_image is None:
+            return None
+        batches = max(0, self._steps - trainer.global_step) * self._batches_a_step
+        training = recent.seconds / recent.batches * batches
+        images += _validations(trainer, batches) * _validated(trainer)
+        for timer in (c for c in cast(Any, trainer).callbacks if isinstance(c, Timer)):
+            if (remaining := timer.time_remaining()) is not None:
+                training = min(training, max(0.0, remaining))
+        return training + (images + _tested(trainer)) * per_image
+
+    def _go_on(self, trainer: L.Trainer) -> None:
+        self._waited = _loader(trainer).waited
+        self.pace.resume()
+
+    def _begin_evaluation(self, name: str, images: int) -> None:
+        self._evaluating = (name, images)
+        self.pace.begin_evaluation()
+
+    def _end_evaluation(self) -> None:
+        self._evaluating = None
+        self.pace.end_evaluation()
+
+    def _tell_epoch(self, trainer: L.Trainer) -> None:
+        if not self.lines or not trainer.logged_metrics:  # resumed at an epoch's start
+            return
+        shown = [f"{n} {float(v):.4g}" for n, v in sorted(trainer.logged_metrics.items())]
+        self.tell("  ".join([f"epoch {trainer.current_epoch}", *shown, *self._words(trainer)]))
+
+    def _beat(self, trainer: L.Trainer) -> None:
+        silent = self.pace.clock() - self._told
+        if not self.lines or not self.heartbeat or silent < self.heartbeat:
+            return
+        words = []
+        if not trainer.testing:
+            words = [f"step {trainer.global_step:,} of {self._steps:,}"]
+            words.append(f"epoch {trainer.current_epoch + 1}")
+            if (loss := self.metrics.last("train/loss")) is not None:
+                words.append(f"train/loss {loss:.4g}")
+        if self._evaluating:
+            name, images = self._evaluating
+            words.append(f"{name} {min(images, self.pace.evaluated_so_far):,} of {images:,} images")
+        self.tell("  ".join([*words, *self._words(trainer)]))
+
+    def _words(self, trainer: L.Trainer) -> list[str]:
+        return [f"{name} {value}" for name, value in self.outlook(trainer).items()]
+
+
+class RunBar(RichProgressBar):
+    """Lightning's bar, with the pace and the time left of the run; it waits for no device.
+
+    Args:
+        progress: Knows them.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress_of_run = progress
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Return what is shown behind the bar: what was logged last, the pace, the time left."""
+        shown = super().get_metrics(trainer, pl_module)
+        for name in ("train/loss", "lr"):
+            if (value := self._progress_of_run.metrics.last(name)) is not None:
+                shown[name] = value
+        outlook = self._progress_of_run.outlook(trainer)
+        if (left := outlook.pop("left", None)) is not None:
+            outlook["run left"] = left  # the bar's own is the epoch's
+        return {**shown, **outlook}
+
+
+def _data(trainer: L.Trainer) -> DataModule:
+    return cast(DataModule, cast(Any, trainer).datamodule)
+
+
+def _loader(trainer: L.Trainer) -> BatchLoader:
+    return cast(BatchLoader, trainer.train_dataloader)
+
+
+def _validated(trainer: L.Trainer) -> int:
+    return _images(trainer, _data(trainer).watched, trainer.limit_val_batches)
+
+
+def _tested(trainer: L.Trainer) -> int:
+    return _images(trainer, _data(trainer).tested, trainer.limit_test_batches)
+
+
+def _images(trainer: L.Trainer, split: Split, limit: float) -> int:
+    """Return the images that an evaluation on a split goes over, by all ranks."""
+    data = _data(trainer)
+    count, together = len(data.split(split)), data.settings.batch_size * trainer.world_size
+    batches = -(-count // together)
+    kept = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    return min(count, kept * together)
+
+
+def _validations(trainer: L.Trainer, batches: float) -> int:
+    """Return how many validations so many more training batches bring."""
+    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if not trainer.enable_validation or not every or every == math.inf:
+        return 0
+    if epochs is not None:
+        an_epoch = max(1, trainer.num_training_batches // every)
+        every = trainer.num_training_batches * epochs / an_epoch
+    return math.ceil(batches / every - 1e-6)

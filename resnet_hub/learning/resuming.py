@@ -1,0 +1,147 @@
+"""Going on with a run: from which checkpoint, and whether it is still the same run."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from resnet_hub.data.module import DataModule
+from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting
+from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint
+from resnet_hub.learning.run import Run
+from resnet_hub.learning.settings import Recipe, ScheduleSettings
+
+_STATE = ("loops", "optimizer_states", "lr_schedulers", "callbacks", "epoch", "global_step", "net")
+"""What Lightning and the classifier leave in a checkpoint beside the tensors."""
+_FREE = (
+    "callbacks",
+    "logger",
+    "checkpoint.",
+    "progress.",
+    "distributed.",
+    "net.weights",
+    "data.root",
+    "data.workers",
+)
+"""How the keys of a recipe begin that change none of a run's numbers."""
+_TRAINER = ("gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "precision")
+"""Trainer options that do; what others do to the numbers, the situation tells."""
+_TOLD = ("data.batch_size",)
+"""Keys whose part in the numbers the situation tells."""
+
+
+def newest_checkpoint(run: Run, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """Return a run's newest whole checkpoint: by its step, whatever the clock says.
+
+    Args:
+        run: The run.
+        say: Takes a line on each that had to be left out.
+
+    Returns:
+        Its folder, and what it holds.
+
+    Raises:
+        DataMissing: Nothing was saved yet.
+        CorruptFile: None is whole.
+    """
+    found = numbered(run.checkpoints, "step")
+    if not found:
+        raise DataMissing(f"{run.folder}: no checkpoint was saved yet; begin the run anew")
+    for _, folder in found:
+        try:
+            content = read_training_checkpoint(folder)
+            _check_complete(folder, content)
+        except CorruptFile as error:
+            if folder == found[-1][1]:
+                raise
+            say(f"left out: {error}")
+        else:
+            break
+    return folder, content
+
+
+def check_same_run(
+    content: Mapping[str, Any], recipe: Recipe, situation: Mapping[str, Any], *, allowed: bool
+) -> list[str]:
+    """Compare what a run was trained by with what it would go on by.
+
+    Trainer options that change no number, callbacks and loggers may have changed, and where things
+    lie.
+
+    Args:
+        content: The checkpoint.
+        recipe: The recipe now.
+        situation: See :func:`situation_of`.
+        allowed: Whether differences are only told.
+
+    Returns:
+        The differences, in words.
+
+    Raises:
+        InvalidSetting: There are some, and they are not allowed; or they cannot be.
+    """
+    before = {**_decisive(content.get("recipe")), **content.get("situation", {})}
+    now = {**_decisive(recipe.to_dict()), **situation}
+    changed = [name for name in before if before[name] != now.get(name, before[name])]
+    listed = [f"{name}: {before[name]!r} before, {now[name]!r} now" for name in changed]
+    if listed and not allowed:
+        raise InvalidSetting(
+            f"the run has changed since it was saved ({'; '.join(listed)}); set it back, begin "
+            "another run, or go on all the same with --allow-changed"
+        )
+    if "images a step" in changed and not _at_epochs_end(content):
+        raise InvalidSetting(
+            "another number of images a step needs a checkpoint at an epoch's end, and the newest "
+            "lies within one; go on with the old number first"
+        )
+    return listed
+
+
+def situation_of(
+    trainer: L.Trainer, data: DataModule, schedule: ScheduleSettings
+) -> dict[str, Any]:
+    """Return what a run's numbers hang on beside its recipe.
+
+    Args:
+        trainer: The run's, not attached yet.
+        data: The opened data.
+        schedule: The learning rate's; some bend with the run's length.
+    """
+    ranks = trainer.world_size
+    images = data.settings.batch_size * ranks * trainer.accumulate_grad_batches
+    situation = {"data": data.fingerprint(), "processes": ranks, "images a step": images}
+    if schedule.name in ("cosine", "onecycle"):
+        situation |= {"epochs": trainer.max_epochs, "steps": trainer.max_steps}
+    return situation
+
+
+def _check_complete(folder: Path, content: Mapping[str, Any]) -> None:
+    missing = [name for name in _STATE if name not in content]
+    if missing:
+        raise CorruptFile(
+            f"{folder}: training cannot go on from it (it holds no {', '.join(missing)})"
+        )
+
+
+def _at_epochs_end(content: Mapping[str, Any]) -> bool:
+    loop = content["loops"]["fit_loop"]
+    return bool(loop["epoch_loop.batch_progress"]["is_last_batch"])
+
+
+def _decisive(recipe: Any) -> dict[str, Any]:
+    """Return what fixes a run's numbers in its recipe, by dotted key; of no recipe, nothing."""
+    keys: dict[str, Any] = {}
+    for section, value in recipe.items() if isinstance(recipe, Mapping) else ():
+        if isinstance(value, Mapping):
+            keys |= {f"{section}.{name}": item for name, item in value.items()}
+        else:
+            keys[section] = value
+    return {name: value for name, value in keys.items() if _decides(name)}
+
+
+def _decides(key: str) -> bool:
+    section, _, name = key.partition(".")
+    if section == "trainer":
+        return name in _TRAINER
+    return key not in _TOLD and not key.startswith(_FREE)

@@ -1,0 +1,317 @@
+"""Signals to any rank of a run, and ranks that are lost: what is saved, and how all of them end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import command
+from small_runs import checkpoint, environment, start, untimed_rows
+
+LONG = ("fit", "quickstart", "--trainer.max_epochs=99", "--trainer.limit_train_batches=10")
+SHORT = ("fit", "quickstart", "--trainer.max_epochs=3", "--trainer.limit_train_batches=10")
+DDP = ("--trainer.devices=2", "--trainer.strategy=ddp")
+STOPPED = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}
+SOON = 20  # seconds
+
+
+def slow(seconds: float, hook: str = "train_batch") -> tuple[str, str]:
+    arguments = {"seconds": seconds, "hook": hook}
+    return "--callbacks", json.dumps([{"class_path": "interruption.Slow", "init_args": arguments}])
+
+
+def saved_step(run: Path) -> int:
+    return checkpoint(run)["global_step"]
+
+
+def same_weights(run: Path, other: Path) -> bool:
+    one, two = checkpoint(run)["state_dict"], checkpoint(other)["state_dict"]
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.fault("R3")
+@pytest.mark.fault("R4")
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_signal_to_one_process_saves_and_has_its_code(tmp_path: Path, name: str):
+    with command(1, *LONG, "--out=run", cwd=tmp_path) as ranks:
+        ranks.wait_for("epoch 1 ")
+        os.kill(ranks.pid(0), getattr(signal, name))
+        assert ranks.codes(SOON) == [STOPPED[name]]
+        assert ranks.out().endswith(f"stopped by {name}; go on with: resnet-hub fit --resume run\n")
+        assert ranks.err() == ""
+    assert saved_step(tmp_path / "run") >= 10
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks that nothing stopped."""
+    home = tmp_path_factory.mktemp("whole")
+    with command(2, *SHORT, "--out=run", cwd=home) as ranks:
+        assert ranks.codes() == [0, 0], ranks.err()
+    return home / "run"
+
+
+@pytest.mark.fault("X3")
+@pytest.mark.parametrize(
+    ("name", "rank"), [("SIGINT", 0), ("SIGTERM", 0), ("SIGTERM", 1), ("SIGUSR1", 1)]
+)
+def test_a_signal_to_any_rank_stops_all_at_one_step_and_the_run_goes_on(
+    tmp_path: Path, whole: Path, name: str, rank: int
+):
+    with command(2, *SHORT, *slow(0.02), "--out=run", cwd=tmp_path) as ranks:
+        ranks.wait_for("epoch 1 ")
+        os.kill(ranks.pid(rank), getattr(signal, name))
+        assert ranks.codes(SOON) == [STOPPED[name]] * 2, ranks.err()
+        assert ranks.err(0) == ranks.err(1) == ""
+        assert f"stopped by {name}; go on with" in ranks.out()
+    run = tmp_path / "run"
+    assert 10 <= saved_step(run) < 30
+    assert not (run / "model").exists()
+    with command(2, "fit", "--resume=run", cwd=tmp_path) as ranks:
+        assert ranks.codes() == [0, 0], ranks.err()
+    assert same_weights(run, whole)
+
+
+@pytest.mark.fault("X3")
+@pytest.mark.parametrize(
+    ("flags", "batch", "steps"),
+    [
+        pytest.param((), 5, 7, id="in the middle"),
+        pytest.param(("--trainer.val_check_interval=7",), 5, 7, id="a validation falls on it"),
+        pytest.param(("--trainer.accumulate_grad_batches=4",), 5, 2, id="no step falls on it"),
+        pytest.param((), 9, 10, id="the epoch's last step"),
+    ],
+)
+def test_ranks_stop_after_the_step_that_follows_or_the_next_that_allows_it(
+    tmp_path: Path, flags: tuple[str, ...], batch: int, steps: int
+):
+    sent = {"mark": str(tmp_path / "mark"), "signal": "SIGINT", "batch": batch}
+    entry = {"class_path": "interruption.SignalAt", "init_args": sent}
+    flags = (*SHORT, *flags, "--callbacks", json.dumps([entry]), "--out=run")
+    with command(2, *flags, cwd=tmp_path) as ranks:
+        assert ranks.codes() == [130, 130], ranks.err()
+    assert saved_step(tmp_path / "run") == steps
+
+
+@pytest.mark.fault("X3")
+def test_signals_to_all_ranks_at_once_are_one_stop(tmp_path: Path):
+    with command(2, *LONG, "--out=run", cwd=tmp_path) as ranks:
+        ranks.wait_for("epoch 1 ")
+        for rank in (0, 1, 0, 1):  # who watches over processes repeats himself
+            os.kill(ranks.pid(rank), signal.SIGTERM)
+        assert ranks.codes(SOON) == [143, 143], ranks.err()
+    assert saved_step(tmp_path / "run") >= 10
+
+
+@pytest.mark.fault("X3")
+@pytest.mark.parametrize("where", [(), ("--trainer.val_check_interval=5",)])
+def test_a_long_validation_is_stopped_and_begun_anew(tmp_path: Path, where: tuple[str, ...]):
+    # Of 181 images the first rank has 91, a batch more than the second.
+    flags = (*SHORT, "--trainer.max_epochs=2", *where, "--data.batch_size=3")
+    flags += ("--data.held_out=181",)
+    with command(2, *flags, "--out=whole", cwd=tmp_path) as ranks:
+        assert ranks.codes() == [0, 0], ranks.err()
+    with command(2, *flags, *slow(1.0, "validation_batch"), "--out=run", cwd=tmp_path) as ranks:
+        ranks.wait_for("validating")
+        began = time.monotonic()
+        os.kill(ranks.pid(1), signal.SIGTERM)
+        assert ranks.codes(SOON) == [143, 143], ranks.err()
+        assert time.monotonic() - began < 10
+    run = tmp_path / "run"
+    assert saved_step(run) == (5 if where else 10)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("seconds: 1.0", "seconds: 0.0"))
+    with command(2, "fit", "--resume=run", cwd=tmp_path) as ranks:
+        assert ranks.codes() == [0, 0], ranks.err()
+    assert same_weights(run, tmp_path / "whole")
+    assert untimed_rows(run) == untimed_rows(tmp_path / "whole")
+
+
+@pytest.mark.fault("R3")
+def test_a_validation_of_whole_epochs_is_stopped_and_begun_anew(tmp_path: Path):
+    flags = ("fit", "quickstart", "--trainer.max_epochs=3", "--data.batch_size=200")
+    flags += ("--trainer.log_every_n_steps=1",)
+    with command(1, *flags, "--out=whole", cwd=tmp_path) as ranks:
+        assert ranks.codes() == [0]
+    with command(1, *flags, *slow(1.0, "validation_batch"), "--out=run", cwd=tmp_path) as ranks:
+        ranks.wait_for("validating")
+        os.kill(ranks.pid(0), signal.SIGINT)
+        assert ranks.codes(SOON) == [130]
+    assert saved_step(tmp_path / "run") == 6
+    with command(1, "fit", "--resume=run", cwd=tmp_path) as ranks:
+        assert ranks.codes() == [0], ranks.err()
+    assert same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.fault("X1")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_other_with_one_line(tmp_path: Path, rank: int):
+    with command(2, *LONG, "--out=run", cwd=tmp_path) as ranks:
+        ranks.wait_for("epoch 1 ")
+        os.kill(ranks.pid(rank), signal.SIGKILL)
+        codes = ranks.codes(15)
+        assert codes[rank] == -signal.SIGKILL
+        assert codes[1 - rank] == 1
+        assert ranks.err(1 - rank) == (
+            "resnet-hub: stopped, because another process of this run ended\n"
+        )
+    assert saved_step(tmp_path / "run") >= 10
+
+
+@pytest.mark.fault("X2")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_frozen_rank_ends_the_other_within_the_timeout(tmp_path: Path, rank: int):
+    flags = (*LONG, "--distributed.timeout=4", "--out=run")
+    with command(2, *flags, cwd=tmp_path) as ranks:
+        ranks.wait_for("epoch 1 ")
+        os.kill(ranks.pid(rank), signal.SIGSTOP)
+        began = time.monotonic()
+        ranks.processes[1 - rank].join(15)
+        assert ranks.processes[1 - rank].exitcode == 1
+        assert time.monotonic() - began < 8
+        line = ranks.err(1 - rank)
+        assert line.startswith("resnet-hub: stopped, because another process of this run did not")
+        assert "distributed.timeout" in line
+        assert line.count("\n") == 1
+    assert saved_step(tmp_path / "run") >= 10
+
+
+def scontrol(folder: Path, code: int = 0) -> dict[str, str]:
+    """Put a scontrol on the path that writes down what it was asked; return the variables."""
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "scontrol"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\necho refused >&2\nexit {code}\n')
+    program.chmod(0o755)
+    return {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "told"),
+    [
+        ("SIGUSR1", 0, "job 4711 is requeued"),
+        ("SIGUSR1", 1, "job 4711 is not requeued: scontrol says refused"),
+        ("SIGTERM", 0, ""),
+    ],
+)
+def test_slurms_tasks_are_one_run_that_is_requeued_once_it_is_saved(
+    tmp_path: Path, name: str, code: int, told: str
+):
+    how = {"by": "slurm", "variables": scontrol(tmp_path, code)}
+    with command(2, *LONG, "--out=run", cwd=tmp_path, **how) as ranks:
+        ranks.wait_for("epoch 1 ")
+        for rank in (0, 1):
+            os.kill(ranks.pid(rank), getattr(signal, name))
+        assert ranks.codes(SOON) == [143, 143], ranks.err()
+        assert "64 images a step" in ranks.out()
+        asked = tmp_path / "asked"
+        assert (asked.read_text() if asked.exists() else "") == ("requeue 4711\n" if told else "")
+        assert ranks.out().splitlines()[-1].startswith(told or "stopped by SIGTERM; go on with")
+    assert saved_step(tmp_path / "run") >= 10
+
+
+def children(pid: int) -> list[int]:
+    """Return a process's children that live."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = status.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it ended meanwhile
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for_line(process: "subprocess.Popen[str]", begin: str) -> list[str]:
+    """Read a process's lines until one begins like this; return them all."""
+    lines = []
+    while not (lines or [""])[-1].startswith(begin):
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        lines.append(line)
+    return lines
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+
+
+@linux
+@pytest.mark.fault("X1")
+@pytest.mark.fault("X2")
+@pytest.mark.parametrize(
+    ("number", "timeout"),
+    [
+        (signal.SIGKILL, 600),
+        pytest.param(signal.SIGSTOP, 20, marks=pytest.mark.slow),  # the start takes some of them
+    ],
+)
+def test_of_the_processes_that_lightning_starts_none_outlives_a_lost_one(
+    tmp_path: Path, number: signal.Signals, timeout: int
+):
+    flags = (*LONG, *DDP, f"--distributed.timeout={timeout}", "--out=run")
+    with start(*flags, cwd=tmp_path) as process:
+        wait_for_line(process, "epoch 1 ")
+        (child,) = children(process.pid)
+        os.kill(child, number)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert time.monotonic() - began < (15 if number == signal.SIGKILL else timeout + 15)
+    assert not lives(child)
+    assert err.startswith("resnet-hub: stopped, because another process of this run ")
+    assert err.count("\n") == 1
+
+
+@linux
+@pytest.mark.fault("X1")
+def test_where_the_first_process_is_killed_the_others_end(tmp_path: Path):
+    with start(*LONG, *DDP, "--out=run", cwd=tmp_path) as process:
+        wait_for_line(process, "epoch 1 ")
+        (child,) = children(process.pid)
+        process.kill()
+        deadline = time.monotonic() + 15
+        while lives(child):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@linux
+@pytest.mark.fault("X4")
+def test_torchruns_processes_are_one_run_and_a_signal_to_it_saves_the_step(tmp_path: Path):
+    flags = (*LONG, "--data.workers=1", "--out=run")
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),
+            *("--standalone", "-m", "resnet_hub.cli", *flags),
+        ],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as agent:
+        lines = wait_for_line(agent, "epoch 1 ")
+        ranks = children(agent.pid)
+        agent.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        out, _ = agent.communicate(timeout=60)
+    assert time.monotonic() - began < SOON
+    assert len(ranks) == 2
+    assert not any(map(lives, ranks))
+    assert agent.returncode != 0
+    assert lines[0] == "run run\n"
+    assert "64 images a step" in lines[1]
+    assert "stopped by SIGTERM; go on with: resnet-hub fit --resume run" in out
+    assert saved_step(tmp_path / "run") >= 10

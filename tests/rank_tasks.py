@@ -1,0 +1,148 @@
+"""What tests let the ranks of a run do: each of them imports this module."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from resnet_hub.data.arrays import ArrayDataset
+from resnet_hub.data.batches import BatchSampler
+from resnet_hub.data.digits import Digits
+from resnet_hub.data.loader import BatchLoader
+from resnet_hub.data.settings import DataSettings
+from resnet_hub.errors import ResNetHubError
+from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.settings import OptimizerSettings, ScheduleSettings
+from resnet_hub.learning.trainer import make_trainer
+from resnet_hub.nets.resnet import ResNet
+
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+class Seen(Callback):
+    """Keeps the samples of each batch, and the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.rates: list[float] = []
+
+    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *_: Any):
+        self.batches.append(batch.indices.tolist())
+
+    on_validation_batch_end = on_test_batch_end
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, *_: Any) -> None:
+        self.batches.append(batch.indices.tolist())
+        if trainer.global_step == len(self.rates):
+            self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+class FrozenNorms(Callback):
+    """Keeps the norms in evaluation mode, so that a batch's images are independent."""
+
+    def on_train_batch_start(self, trainer: Any, module: L.LightningModule, *_: Any) -> None:
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+
+
+def few_digits(count: int, **settings: Any) -> Digits:
+    """Return digits with so many images to test, validate and train on."""
+    data = Digits(DataSettings(name="Digits", **settings))
+    data.open()
+    for name in ("train", "val", "test"):
+        whole = data.splits[name]
+        rows = torch.arange(len(whole)) if whole.rows is None else whole.rows
+        data.splits[name] = ArrayDataset(whole.images, whole.labels, data.seed, rows[:count])
+    return data
+
+
+def small_net(**options: Any) -> ResNet:
+    torch.manual_seed(0)
+    return ResNet("cifar_resnet20", classes=10, in_channels=1, **options)
+
+
+def evaluated(rank: int, counts: list[int], batch_size: int) -> list[tuple[Any, ...]]:
+    """Score a net on each number of images; return this rank's batches and the logged values."""
+    found, net = [], small_net().eval()
+    for count in counts:
+        seen = Seen()
+        trainer = make_trainer({**QUIET, "callbacks": [seen]}, timeout=30)
+        (values,) = trainer.test(
+            Classifier(net), few_digits(count, batch_size=batch_size), verbose=False
+        )
+        found.append((seen.batches, values))
+    return found
+
+
+def miscounted(rank: int, limit: float) -> str:
+    """Evaluate nine images by a sampler that gives them all to every rank; return the error."""
+    data = few_digits(9)
+    data.test_dataloader = lambda: BatchLoader(  # type: ignore[method-assign]
+        data.splits["test"], BatchSampler(9, 4, seed=None)
+    )
+    trainer = make_trainer({**QUIET, "limit_test_batches": limit}, timeout=30)
+    try:
+        trainer.test(Classifier(small_net()), data, verbose=False)
+    except ResNetHubError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+class Counting(L.LightningModule):
+    """Counts what plain Lightning shows it in a test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def test_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.count += len(batch[0])
+
+
+def counted_by_plain_lightning(rank: int, count: int) -> int:
+    """Return how many samples plain Lightning's own sampler lets this rank count."""
+    module = Counting()
+    trainer = L.Trainer(devices=2, strategy=DDPStrategy(), **QUIET)
+    loader = DataLoader(TensorDataset(torch.arange(float(count))), batch_size=4)
+    trainer.test(module, loader, verbose=False)
+    return module.count
+
+
+def ordered(rank: int, batch_size: int, workers: int) -> list[list[int]]:
+    """Train two short epochs; return this rank's batches."""
+    seen = Seen()
+    trainer = make_trainer(
+        {**QUIET, "callbacks": [seen], "max_epochs": 2, "limit_val_batches": 0}, timeout=30
+    )
+    trainer.fit(Classifier(small_net()), few_digits(50, batch_size=batch_size, workers=workers))
+    return seen.batches
+
+
+def trained(rank: int, batch_size: int, accumulate: int) -> tuple[dict[str, Any], list[float]]:
+    """Train ten steps with frozen norms; return the weights and the learning rates."""
+    seen = Seen()
+    options = {
+        "callbacks": [seen, FrozenNorms()],
+        "max_steps": 10,
+        "limit_val_batches": 0,
+        "accumulate_grad_batches": accumulate,
+    }
+    trainer = make_trainer({**QUIET, **options}, timeout=30)
+    classifier = Classifier(
+        small_net(zero_init_residual=True),
+        optimizer=OptimizerSettings(lr=0.1, scaled=True, nesterov=True),
+        schedule=ScheduleSettings(name="onecycle", unit="iterations", warmup=4),
+    )
+    trainer.fit(classifier, few_digits(64, batch_size=batch_size, augment="pad_crop", pad=1))
+    return {n: p.detach().numpy() for n, p in classifier.net.named_parameters()}, seen.rates
