@@ -18,6 +18,7 @@ class SignalAt(Callback):
         batch: Training batches, from the run's beginning, before the signal may come.
         hook: Where it comes.
         hang: Seconds that the hook takes after it.
+        rank: Of several processes the one that it is sent to; ``None`` takes the first to come.
     """
 
     def __init__(
@@ -28,9 +29,10 @@ class SignalAt(Callback):
         batch: int = 0,
         hook: str = "train_batch",
         hang: float = 0,
+        rank: int | None = None,
     ) -> None:
         self.mark, self.signal, self.batch, self.hook = Path(mark), signal, batch, hook
-        self.hang = hang
+        self.hang, self.rank = hang, rank
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: object, batch_idx: int
@@ -52,6 +54,8 @@ class SignalAt(Callback):
 
     def _reached(self, hook: str, trainer: L.Trainer) -> None:
         done = 0 if hook == "setup" else trainer.fit_loop.total_batch_idx
+        if self.rank not in (None, trainer.global_rank):
+            return
         if hook == self.hook and done >= self.batch and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), getattr(signal, self.signal))

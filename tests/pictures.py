@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from PIL import Image
@@ -35,4 +36,13 @@ def cut(path: Path, share: float = 0.5) -> Path:
     """Leave the first part of a file."""
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def damage(path: Path, *, seed: int = 0, count: int = 200) -> Path:
+    """Overwrite so many bytes in the middle of a file; none of them begins a marker of JPEG."""
+    content = bytearray(path.read_bytes())
+    start = (len(content) - count) // 2
+    content[start : start + count] = bytes(Random(seed).choices(range(255), k=count))
+    path.write_bytes(content)
     return path

@@ -155,6 +155,7 @@ def _run(
     cwd: str,
 ) -> None:
     os.chdir(cwd)
+    os.setpgrp()  # as torchrun's
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         file = os.open(f"rank{rank}.{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, stream.fileno())

@@ -1,9 +1,9 @@
 """Which samples make which batch, and what a batch is."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor, arange
+from torch import Tensor, arange, from_numpy
 from torch.utils.data import Sampler
 
 from resnet_hub.errors import InvalidSetting
@@ -37,6 +37,14 @@ class Selection(NamedTuple):
 
     epoch: int
     indices: Tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Bytes, not shared memory: a worker that dies breaks no connection of who serves it.
+        return _selection, (self.epoch, self.indices.numpy())
+
+
+def _selection(epoch: int, indices: Any) -> Selection:
+    return Selection(epoch, from_numpy(indices))
 
 
 class BatchedDataset(Protocol):

@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset
 from resnet_hub.data.fetch import fetch_folder
 from resnet_hub.data.settings import Augment
 from resnet_hub.data.unpickle import read_pickle
-from resnet_hub.errors import BadData, CorruptFile, DataMissing
+from resnet_hub.errors import BadData, CorruptFile, DataMissing, ResNetHubError
 from resnet_hub.labels import CIFAR10_LABELS, CIFAR100_LABELS
 from resnet_hub.preprocess import CIFAR10_MEAN, CIFAR10_STD, CIFAR100_MEAN, CIFAR100_STD
 
@@ -39,6 +39,25 @@ class _Layout:
     @property
     def sums(self) -> dict[str, str]:
         return {**self.train, **self.test, **self.meta}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExaminedFile:
+    """What is known of one of the files.
+
+    Attributes:
+        path: The file.
+        split: What its images are for; ``None`` of the file of class names.
+        images: How many it holds.
+        official: Whether its MD5 sum is the published one.
+        wrong: What is wrong with it, or ``None``.
+    """
+
+    path: str
+    split: Literal["train", "test"] | None
+    images: int
+    official: bool
+    wrong: str | None
 
 
 class _Cifar(ArrayDataModule):
@@ -69,6 +88,36 @@ class _Cifar(ArrayDataModule):
         splits = self._splits(train, test, held_out=held_out, seed=self.seed)
         self._tell_of_other_files(folder)
         self.splits = splits
+
+    def examined(self) -> Iterator[ExaminedFile]:
+        """Read every file, go on after one that is damaged, and yield what is known of each.
+
+        Raises:
+            DataMissing: A file is missing.
+        """
+        folder, layout = self._folder(), self.layout
+        for name, md5 in layout.sums.items():
+            path, images, official, wrong = folder / name, 0, False, None
+            try:
+                official = _md5(path) == md5
+                if not official:
+                    wrong = "not the official file (by its MD5 sum): damaged, or of another set"
+                if name in layout.meta:
+                    self._check_names(folder)
+                else:
+                    images = len(self._read_batch(path)[1])
+            except ResNetHubError as error:
+                wrong = str(error.args[0]).removeprefix(f"{path}: ")
+            except OSError as error:
+                wrong = error.strerror or type(error).__name__
+            split: Literal["train", "test"] = "train" if name in layout.train else "test"
+            yield ExaminedFile(
+                path=str(path),
+                split=None if name in layout.meta else split,
+                images=images,
+                official=official,
+                wrong=wrong,
+            )
 
     def _folder(self) -> Path:
         """Return the folder of the files, downloaded where missing and allowed."""

@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
-from resnet_hub.data.workers import end, ended_after, leave_group, workers_named
+from resnet_hub.data.workers import end, ended_after, prepare, workers_named
 from resnet_hub.errors import BadData, ResNetHubError, WorkerLost
 
 _log = logging.getLogger("resnet_hub")
@@ -56,7 +56,7 @@ class BatchLoader(DataLoader[Batch]):
             num_workers=workers,
             collate_fn=cast(Any, _as_it_is),
             persistent_workers=workers > 0,
-            worker_init_fn=leave_group,
+            worker_init_fn=prepare,
             timeout=timeout if workers else 0,
         )
         self.order, self.name = sampler, name

@@ -5,23 +5,34 @@ Imports no Lightning: workers that are started afresh import this module.
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from threading import Timer
 from time import sleep
+from types import TracebackType
 
 from resnet_hub.errors import WorkerLost
 
 
-def leave_group(worker: int) -> None:
+def prepare(worker: int) -> None:
     """Take a worker out of the group that a terminal and torchrun send their signals to.
 
-    The process that trains heeds them, and needs its workers for the step that it finishes.
+    The process that trains heeds them, and needs its workers for the step that it finishes. It says
+    why it ends, too: that a batch cannot be handed to it any more is no news.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    sys.excepthook = _but_broken_pipes
+
+
+def _but_broken_pipes(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not isinstance(error, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager

@@ -16,7 +16,13 @@ from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.averaging import follow
 from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.optimizers import build_optimizer, effective_lr
-from resnet_hub.learning.plan import check_all_seen, check_match, images_per_step, run_length
+from resnet_hub.learning.plan import (
+    check_all_seen,
+    check_match,
+    images_per_step,
+    is_logged,
+    run_length,
+)
 from resnet_hub.learning.schedules import Length, factor
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.metrics import Scores
@@ -136,14 +142,14 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the batch's mean loss."""
-        scores = self.train_scores
-        self.guard.begin([*self.net.buffers(), scores.loss, scores.hits])
+        scores = cast(dict[str, Tensor], self.train_scores.metric_state)
+        self.guard.begin([*self.net.buffers(), *scores.values()])
         logits = self.net(self._laid_out(batch.images), batch.keys)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
         detached = loss.detach()
-        scores.update(logits.detach(), batch.labels, detached * len(batch.labels))
+        self.train_scores.update(logits.detach(), batch.labels, detached * len(batch.labels))
         self._recent.append(detached)
-        if self._logs(batch_idx):
+        if is_logged(self.trainer, batch_idx):
             self._log_recent(len(batch.labels))
         return self.guard.watch(loss, batch.indices)
 
@@ -209,8 +215,7 @@ class Classifier(L.LightningModule):
         self.guard.skipped = checkpoint.get("steps_left_out", 0)
         losses = checkpoint.get("recent_losses", [])
         self._recent = list(torch.tensor(losses, device=self.device))
-        # No image: the metric itself does not take what is loaded for an update, and would warn.
-        none = torch.zeros(0, 1, device=self.device)
+        none = torch.zeros(0, 1, device=self.device)  # else the metric would warn of no update
         self.train_scores.update(none, none[:, 0].long(), none.sum())
         if self.global_rank > 0:  # rank 0 has the sum
             scores = self.train_scores.state_dict(prefix="train_scores.")
@@ -235,8 +240,7 @@ class Classifier(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the watched split's scores under its name."""
-        data = self._data()
-        split = "val" if data is None else data.watched
+        split = "val" if (data := self._data()) is None else data.watched
         self._log_scores(self.scores, split)
         if self.averaged is not None:
             self._log_scores(self.live_scores, split, prefix="live_")
@@ -250,8 +254,7 @@ class Classifier(L.LightningModule):
         self._log_scores(self.scores, "test")
 
     def _look(self, *, weights: bool = False) -> None:
-        precision = self.trainer.precision_plugin
-        self.guard.look(getattr(precision, "scaler", None))
+        self.guard.look(getattr(self.trainer.precision_plugin, "scaler", None))
         if weights:
             check_weights(self.net, epoch=self.current_epoch + 1)
 
@@ -271,22 +274,15 @@ class Classifier(L.LightningModule):
         named = {f"{split}/{prefix}{k}": v.float() for k, v in values.items()}
         self.log_dict(named, sync_dist=True, reduce_fx="max")
 
-    def _logs(self, batch_idx: int) -> bool:
-        """Whether Lightning hands this step to the loggers; logging costs more than the metric."""
-        trainer = cast(Any, self.trainer)
-        steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        every: int = trainer.log_every_n_steps
-        return steps and every > 0 and (self.global_step + 1) % every == 0
-
     def _log_recent(self, count: int) -> None:
+        losses = torch.stack(self._recent)
         values = {
-            "train/loss": torch.stack(self._recent).mean(),
+            "train/loss": losses.where(losses.isfinite(), torch.nan).nanmean(),
             "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
         }
         self._recent.clear()
         self.unlogged = values
-        # Not for Lightning's bar, which would ask the device for them at every later step.
-        self.log_dict(values, batch_size=count)
+        self.log_dict(values, batch_size=count)  # prog_bar would ask the device at every step
 
     def _laid_out(self, images: Tensor) -> Tensor:
         if self.settings.channels_last:

@@ -84,7 +84,7 @@ class Guard:
             indices: int64 ``(N,)``, the samples' numbers in their split.
         """
         numbers = [loss.detach(), *(t for t in self._moved if t.is_floating_point())]
-        finite = _all_finite(numbers)
+        finite = _all_finite(numbers, norm=torch.inf)  # of large ones squares are not
         self._parts.append(_Part(indices, finite))
         return loss * torch.where(finite, 1.0, torch.nan)
 
@@ -192,9 +192,9 @@ def put_back(tensors: Sequence[Tensor], before: Sequence[Tensor], good: Tensor) 
             torch._foreach_add_(now, then)
 
 
-def _all_finite(tensors: list[Tensor]) -> Tensor:
-    with torch.no_grad():
-        return get_total_norm(tensors).isfinite()
+@torch.no_grad()
+def _all_finite(tensors: list[Tensor], *, norm: float = 2.0) -> Tensor:
+    return get_total_norm(tensors, norm).isfinite()
 
 
 def _learnt(optimizer: torch.optim.Optimizer) -> dict[_Name, Tensor]:
@@ -217,8 +217,8 @@ def _described(step: _Step) -> str:
     named = ", ".join(map(str, samples[:_NAMED]))
     more = f" and {len(samples) - _NAMED:,} more" if len(samples) > _NAMED else ""
     return (
-        f"step {step.number:,} (epoch {step.epoch}): loss or gradients not finite, at learning "
-        f"rate {step.lr:g}, on training samples {named}{more}"
+        f"step {step.number:,} (epoch {step.epoch}): loss, gradients or statistics not finite, "
+        f"at learning rate {step.lr:g}, on training samples {named}{more}"
     )
 
 

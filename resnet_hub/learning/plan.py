@@ -1,5 +1,7 @@
 """What a trainer is about to do with a data set: how many steps, of how many images."""
 
+from typing import Any, cast
+
 import lightning as L
 
 from resnet_hub.data.module import DataModule
@@ -43,6 +45,14 @@ def run_length(trainer: L.Trainer, data: DataModule) -> Length:
 def images_per_step(trainer: L.Trainer, data: DataModule) -> int:
     """Return the images of one optimizer step, over all ranks and accumulated batches."""
     return data.train_batch_size() * trainer.world_size * trainer.accumulate_grad_batches
+
+
+def is_logged(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether Lightning hands this step to the loggers; logging costs more than the metric."""
+    own = cast(Any, trainer)
+    steps = (batch_idx + 1) % own.accumulate_grad_batches == 0 or own.is_last_batch
+    every: int = own.log_every_n_steps
+    return steps and every > 0 and (trainer.global_step + 1) % every == 0
 
 
 def check_match(net: ResNet, data: DataModule) -> None:

@@ -27,6 +27,7 @@ from resnet_hub.errors import InvalidSetting
 
 _HARDWARE = ("accelerator", "devices", "num_nodes", "strategy")
 _GLOO = ("gloo", "closed by peer", "pair closure")  # its errors have no class of their own
+_WELL = (0, 130, 143)  # exit codes of a rank that finished, or that was stopped with the others
 _GRACE = 10.0  # seconds that a rank has to end by itself, and to say why, when another was lost
 
 _log = logging.getLogger("resnet_hub")
@@ -149,10 +150,10 @@ class Agreement:
     this, on the CPU, so that nothing else that they exchange is held up.
 
     Args:
-        timeout: How long to wait for the others.
+        timeout: How long to wait for the others; ``None`` leaves it to torch.
     """
 
-    def __init__(self, timeout: timedelta) -> None:
+    def __init__(self, timeout: timedelta | None) -> None:
         self._group: Any = distributed.new_group(backend="gloo", timeout=timeout)
         self._number = torch.tensor(0)
         self._work: distributed.Work | None = None
@@ -195,8 +196,8 @@ def lost_rank(error: BaseException) -> str | None:
 
 def _watch(children: Sequence["subprocess.Popen[bytes]"]) -> None:
     """End this process some time after a child failed, if it did not notice by itself."""
-    while not (failed := [c for c in children if c.poll()]):
-        if all(child.returncode == 0 for child in children):
+    while not (failed := [c for c in children if c.poll() not in (None, *_WELL)]):
+        if all(child.returncode in _WELL for child in children):
             return
         time.sleep(0.5)
     time.sleep(_GRACE)  # what this rank next exchanges with the lost one fails, and says so

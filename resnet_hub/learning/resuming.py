@@ -23,6 +23,9 @@ _FREE = (
     "net.weights",
     "data.root",
     "data.workers",
+    "data.timeout",
+    "model.nonfinite",
+    "model.most_nonfinite",
 )
 """How the keys of a recipe begin that change none of a run's numbers."""
 _TRAINER = ("gradient_clip_algorithm", "gradient_clip_val", "limit_train_batches", "precision")

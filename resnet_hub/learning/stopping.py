@@ -1,7 +1,7 @@
 """Stopping a run by a signal so that it can go on as if nothing had been."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -59,7 +59,7 @@ def between_steps(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 class StopCleanly(Callback):
-    """In training, saves after the running step and stops on the first signal.
+    """Stops on the first signal: in training after it saved the running step, in a test at once.
 
     The step is one of the optimizer. Where a validation follows it, or is running, that is stopped
     after a batch, and a resumed run begins with it anew. Several ranks stop at the same step,
@@ -84,9 +84,7 @@ class StopCleanly(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Take the signals over, until the training has ended."""
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        if isinstance(strategy := trainer.strategy, RankStrategy) and trainer.world_size > 1:
-            self._ranks = Agreement(strategy.timeout)
+        self._take_over(trainer)
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Give the signals back to who had them before."""
@@ -124,8 +122,7 @@ class StopCleanly(Callback):
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Find how many batches the ranks can stop after together."""
-        own = round(sum(trainer.num_val_batches))
-        self._common = own if self._ranks is None else -self._ranks.ask(-own).read()
+        self._count_common(trainer.num_val_batches)
 
     def on_validation_batch_start(
         self,
@@ -165,6 +162,38 @@ class StopCleanly(Callback):
             none = dict.fromkeys(progress["current"], 0)
             progress |= {"current": none, "total": {**none, "ready": 1, "started": 1}}
 
+    def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Take the signals over, until the test has ended."""
+        self._take_over(trainer)
+        self._count_common(trainer.num_test_batches)
+
+    def on_test_batch_start(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Tell the other ranks."""
+        if batch_idx < self._common:
+            self._ask()
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop; what was trained is saved already."""
+        if batch_idx < self._common:
+            self._read()
+        if self._agreed:
+            raise Interrupted(self._agreed)
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Let the epoch be the last one; its checkpoint is saved as always."""
         self._ask()
@@ -173,11 +202,23 @@ class StopCleanly(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Tell a stopped run from a finished one."""
+        """Tell a stopped run from a finished one, whose test is what is stopped."""
         self._ask()
         self._read()
         if self._agreed and not self._finished(trainer):
             raise Interrupted(self._agreed)
+
+    def _take_over(self, trainer: L.Trainer) -> None:
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        if self._ranks is None and trainer.world_size > 1:
+            strategy = trainer.strategy  # in a notebook it is Lightning's own
+            timeout = strategy.timeout if isinstance(strategy, RankStrategy) else None
+            self._ranks = Agreement(timeout)
+
+    def _count_common(self, batches: Sequence[float]) -> None:
+        """Let ranks agree in an evaluation only on batches that all of them have."""
+        own = round(sum(batches))
+        self._common = own if self._ranks is None else -self._ranks.ask(-own).read()
 
     def _ask(self) -> None:
         """Tell the other ranks of this one's signal, without waiting."""

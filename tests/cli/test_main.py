@@ -107,7 +107,7 @@ def test_looking_things_up_is_quick_and_imports_neither_torch_nor_lightning(
     [
         (["fit", "quickstart", "--trainer.max_epoch", "3"], "did you mean 'max_epochs'?"),
         (["fit", "quickstart", "--data", "Digit"], "did you mean 'Digits'?"),
-        (["fit", "bomb.yaml"], "YAML aliases are not read"),
+        (["fit", "bomb.yaml"], "YAML anchors and aliases are not read"),
         (["test", "model", "--data.nam", "Digits"], "did you mean 'name'?"),
     ],
 )

@@ -366,7 +366,7 @@ def test_weights_that_are_finite_no_more_end_the_training_before_they_are_kept(t
     seen: list[int] = []
     fitting = trainer(max_epochs=5, enable_checkpointing=True, callbacks=[kept, Validated()])
     with pytest.raises(
-        Diverged, match=r"^step 6 \(epoch 2\): loss or gradients not finite, at lea"
+        Diverged, match=r"^step 6 \(epoch 2\): loss, gradients or statistics not finite, at lea"
     ):
         fitting.fit(Classifier(net(), schedule=ScheduleSettings(**mad)), digits())
     assert seen == [0]

@@ -1,6 +1,7 @@
 """Steps that are not finite: nothing learns from them, the run says which they were."""
 
 import itertools
+import json
 import random
 import re
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from poison import Poison, learnt
-from small_runs import start
+from small_runs import command, refusal, start
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -135,8 +136,8 @@ def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
     message = str(stopped.value)
     rate = {"sgd": "0.1", "adamw": "0.001"}[optimizer]
     assert message.startswith(
-        f"step {step + 1} (epoch 1): loss or gradients not finite, at learning rate {rate}, on "
-        f"training samples {', '.join(map(str, sorted(poison.samples[0])))}; "
+        f"step {step + 1} (epoch 1): loss, gradients or statistics not finite, "
+        f"at learning rate {rate}, on training samples {', '.join(map(str, sorted(poison.samples[0])))}; "
     )
     assert "\n" not in message
 
@@ -166,7 +167,9 @@ def test_a_step_left_out_is_a_step_that_never_was(how: dict[str, Any], caplog):
     trainer(other, **options).fit(classifier(**model), data)
     same(watch.last, other.last)
     (line,) = [r.getMessage() for r in caplog.records if r.name == "resnet_hub"]
-    assert line.startswith(f"step {bad // accumulated + 1} (epoch 1): loss or gradients not finite")
+    assert line.startswith(
+        f"step {bad // accumulated + 1} (epoch 1): loss, gradients or statistics not finite"
+    )
     assert line.endswith("; left out (model.nonfinite: skip)")
 
 
@@ -310,6 +313,24 @@ def test_overflow_that_no_scale_cures_ends_the_run():
         )
 
 
+def test_a_run_that_stopped_goes_on_without_the_step_once_its_recipe_says_so(
+    tmp_path: Path, capsys
+):
+    run, entry = tmp_path / "run", {"class_path": "poison.Poison", "init_args": {"batches": [5]}}
+    flags = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=4", "--out", run)
+    poisoned = (*flags, "--callbacks", json.dumps([entry]))
+    line = refusal(capsys, "fit", "quickstart", *poisoned)
+    assert line.startswith(
+        "step 6 (epoch 2): loss, gradients or statistics not finite, at learning"
+    )
+    assert not (run / "model").exists()
+    assert refusal(capsys, "fit", "--resume", run) == line
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("nonfinite: stop", "nonfinite: skip"))
+    assert command("fit", "--resume", run) == 0
+    assert (run / "model").is_dir()
+
+
 @pytest.mark.slow
 def test_two_ranks_undo_a_step_of_which_one_had_the_bad_batch(tmp_path: Path):
     init = {"batches": [3], "rank": 1, "record": str(tmp_path)}
@@ -331,7 +352,9 @@ def test_two_ranks_undo_a_step_of_which_one_had_the_bad_batch(tmp_path: Path):
     same({**before[1], **statistics}, after[1])
     assert sound(after[1])
     samples = sorted(torch.load(tmp_path / "samples-1.pt").tolist())
-    assert re.search(r"resnet-hub: step 4 \(epoch 1\): loss or gradients not finite", err)
+    assert re.search(
+        r"resnet-hub: step 4 \(epoch 1\): loss, gradients or statistics not finite", err
+    )
     assert f"on training samples {', '.join(map(str, samples))}; " in err
     assert not (tmp_path / "run" / "model").exists()
 

@@ -23,6 +23,7 @@ from small_runs import start
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.ranks import RankStrategy, distributed_options, lost_rank, started
+from resnet_hub.learning.settings import DistributedSettings
 from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 
@@ -247,3 +248,9 @@ def test_synchronised_norms_train_over_gpus_and_export_plain_keys(tmp_path: Path
     assert process.returncode == 0, err
     saved = load_file(tmp_path / "run/model/model.safetensors")
     assert saved.keys() == small_net().state_dict().keys()
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_is_none_is_refused(timeout: float):
+    with pytest.raises(InvalidSetting, match=r"distributed.timeout: .* is not a number above 0"):
+        DistributedSettings(timeout=timeout)

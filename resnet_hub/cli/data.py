@@ -1,0 +1,128 @@
+"""``resnet-hub data``: look through a data set before a run is trained on it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from resnet_hub.cli.layers import Layer, read_flags
+from resnet_hub.cli.recipes import check
+from resnet_hub.errors import InvalidSetting, UnknownName, did_you_mean
+from resnet_hub.learning.settings import Recipe
+
+if TYPE_CHECKING:
+    from resnet_hub.data.check import Finding, Report
+
+HELP = """usage: resnet-hub data check NAME [--data.root DIR] [--data.KEY X] [--seed N] [--json]
+
+Reads every sample of every split of a data set and reports what is damaged: a line a finding,
+then a summary. The exit code is 1 if anything is damaged.
+
+  resnet-hub data check Folder --data.root ~/pictures
+  resnet-hub data check ImageNet --data.root /data/imagenet --data.workers 16 --json
+
+NAME is Folder, ImageNet, Cifar10, Cifar100 or Digits. Found are
+
+  in image files     what cannot be read; PNGs whose checksums do not fit; JPEGs that the decoder
+                     warns of
+  in CIFAR's files   checksums that are not the official ones; labels that no class has
+
+Warnings, which leave the exit code as it is, tell of classes of which no image is sound, and of a
+picture that is in two splits or under two classes, byte for byte. Files are decoded in
+--data.workers processes, by default one a core.
+
+What cannot be found: a changed bit in a JPEG that decodes without a warning only gives other
+pixels, and a BMP or PPM has nothing to hold its pixels against. Only checksums that you took when
+the files were whole can tell.
+"""
+
+_REFRESH = 0.1  # seconds between two drawings of the bar
+
+
+def data_command(arguments: list[str]) -> int:
+    """Run ``resnet-hub data``."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return 0
+    action, *rest = arguments
+    if action != "check":
+        hint = did_you_mean(action, ["check"]) or " (see `resnet-hub data --help`)"
+        raise UnknownName(f"data: {action!r} is nothing to do with data{hint}")
+    recipe = _recipe([argument for argument in rest if argument != "--json"])
+    return _check(recipe, as_json="--json" in rest)
+
+
+def _recipe(arguments: list[str]) -> Recipe:
+    flags, names = read_flags(arguments)
+    for section in flags.values:
+        if section not in ("data", "seed"):
+            raise InvalidSetting(f"--{section}: data check takes --data.KEY, --seed and --json")
+    if len(names) != 1:
+        raise InvalidSetting("data check: needs one data set (see `resnet-hub data --help`)")
+    named = Layer({"data": {"name": names[0]}}, {("data", "name"): "data check"})
+    return check(named.over(flags))
+
+
+def _check(recipe: Recipe, *, as_json: bool) -> int:
+    from resnet_hub.cli.console import quiet, say, shows_bar
+    from resnet_hub.data.check import check_data
+    from resnet_hub.data.module import open_data
+
+    def tell(finding: "Finding") -> None:
+        if not as_json:
+            say(_line(finding))
+
+    quiet()
+    with _bar(shown=shows_bar() and not as_json) as advance:
+        data = open_data(recipe.data, seed=recipe.seed)
+        report = check_data(data, tell=tell, advance=advance)
+    say(json.dumps(_facts(report), allow_nan=False) if as_json else _summary(report))
+    return 1 if report.damaged else 0
+
+
+@contextmanager
+def _bar(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield what takes the files that were read, of how many, and shows them to who watches."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns,
+        console=Console(soft_wrap=True),  # paths above the bar stay whole
+        auto_refresh=False,  # by a thread, and the processes that read are forks of this one
+        transient=True,
+        disable=not shown,
+    ) as progress:
+        task = progress.add_task("files", total=None)
+        drawn = 0.0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal drawn
+            if shown and ((now := monotonic()) > drawn + _REFRESH or done == total):
+                progress.update(task, completed=done, total=total, refresh=True)
+                drawn = now
+
+        yield advance
+
+
+def _line(finding: "Finding") -> str:
+    return f"{finding.path}: {'' if finding.damage else 'warning: '}{finding.reason}"
+
+
+def _summary(report: "Report") -> str:
+    samples = ", ".join(f"{name} {count:,}" for name, count in report.samples.items())
+    warnings = len(report.findings) - report.damaged
+    verdict = f"damaged: {report.damaged:,}" if report.damaged else "nothing damaged"
+    if warnings:
+        verdict += f", warnings: {warnings:,}"
+    if report.official:
+        verdict += f", official files: {len(report.official)}"
+    return f"{report.data} ({samples}): {verdict}"
+
+
+def _facts(report: "Report") -> dict[str, object]:
+    warnings = len(report.findings) - report.damaged
+    return {**asdict(report), "damaged": report.damaged, "warnings": warnings}
