@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 FAULTS = Path(__file__).parents[1] / "docs" / "faults.md"
 
 

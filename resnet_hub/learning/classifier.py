@@ -1,6 +1,7 @@
 """The one LightningModule: plain, residual, wide and pre-activation nets learn the same way."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.averaging import follow
+from resnet_hub.learning.export import restored
 from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.optimizers import build_optimizer, effective_lr
 from resnet_hub.learning.plan import (
@@ -28,7 +29,6 @@ from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, Sched
 from resnet_hub.metrics import Scores
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
-from resnet_hub.zoo import name_of
 
 
 class Classifier(L.LightningModule):
@@ -83,6 +83,13 @@ class Classifier(L.LightningModule):
         self.unlogged: dict[str, Tensor] = {}
         self.guard = Guard(self.settings.nonfinite, self.settings.most_nonfinite)
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's own reads pickles
+        cls, checkpoint_path: str | Path
+    ) -> "Classifier":
+        """Return what a run's checkpoint holds; see :func:`~.export.restored`."""
+        return restored(cls, checkpoint_path)
+
     @property
     def finished(self) -> ResNet:
         """The net that is validated and exported: the average, if there is one."""
@@ -121,16 +128,6 @@ class Classifier(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def outline(self) -> str:
-        """Return one line on what the attached trainer is about to do."""
-        net, (length, images) = self.net.architecture, self._plan()
-        lr = effective_lr(self.optimizer_settings, images)
-        return (
-            f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
-            f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
-            f"epochs) in all; effective learning rate {lr:g}"
-        )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""

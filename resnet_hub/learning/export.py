@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -10,6 +10,7 @@ from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.learning.checkpoints import MANIFEST, finished_epochs, read_training_checkpoint
 from resnet_hub.learning.run import Run
+from resnet_hub.learning.settings import Recipe
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
@@ -18,6 +19,11 @@ from resnet_hub.weights.hub import resolve
 from resnet_hub.weights.match import matched
 from resnet_hub.weights.provenance import Provenance
 from resnet_hub.zoo import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from resnet_hub.learning.classifier import Classifier
+
+Own = TypeVar("Own", bound="Classifier")
 
 
 def export(source: str | Path, folder: str | Path) -> Card:
@@ -71,9 +77,25 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
         CorruptFile: It does not say, or not rightly, what net it holds.
         WeightsMismatch: Its tensors do not fit that net.
     """
+    net, state = described_net(content, path), content["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise CorruptFile(f"{path}: its state_dict holds no tensors by their names")
+    averaged = "averaged.module."
+    prefix = averaged if any(name.startswith(averaged) for name in state) else "net."
+    tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    net.load_state_dict(matched(tensors, net.state_dict(), str(path)), assign=True)
+    return net.eval()
+
+
+def described_net(content: Mapping[str, Any], path: Path) -> ResNet:
+    """Return a net of the kind that a checkpoint holds, on the meta device: without numbers.
+
+    Raises:
+        CorruptFile: It does not say, or not rightly, what net it holds.
+    """
     if "net" not in content:
         raise CorruptFile(f"{path}: does not say what net it holds; try `resnet-hub convert`")
-    described, state = content["net"], content["state_dict"]
+    described = content["net"]
     try:
         labels = described["labels"]
         card = Card(
@@ -84,16 +106,48 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
         )
     except (InvalidSetting, KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptFile(f"{path}: what it says of its net cannot be ({error})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise CorruptFile(f"{path}: its state_dict holds no tensors by their names")
     with torch.device("meta"):  # whatever size it says: nothing is allocated for it
         net = ResNet(card.architecture)
     net.preprocess, net.labels = card.preprocess, card.labels
-    averaged = "averaged.module."
-    prefix = averaged if any(name.startswith(averaged) for name in state) else "net."
-    tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-    net.load_state_dict(matched(tensors, net.state_dict(), str(path)), assign=True)
-    return net.eval()
+    return net
+
+
+def restored(kind: type[Own], checkpoint: str | Path) -> Own:
+    """Return the classifier that a run's checkpoint holds, by the settings of its recipe.
+
+    Args:
+        kind: The class.
+        checkpoint: Its folder.
+
+    Raises:
+        CorruptFile: It is damaged, or none.
+        WeightsMismatch: Its tensors do not fit the net that it names.
+    """
+    path = expanded(checkpoint)
+    content = read_training_checkpoint(path)
+    recipe = _recipe_of(content, path)
+    own = kind(
+        described_net(content, path),
+        model=recipe.model,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        seed=recipe.seed,
+    )
+    state = matched(content["state_dict"], own.state_dict(), str(path))
+    own.load_state_dict(state, assign=True)
+    return own
+
+
+def _recipe_of(content: Mapping[str, Any], path: Path) -> Recipe:
+    """Return the recipe that a checkpoint was trained by; where it tells none, the default one.
+
+    Raises:
+        CorruptFile: It is none.
+    """
+    try:
+        return Recipe.from_dict(content.get("recipe") or {})
+    except InvalidSetting as error:
+        raise CorruptFile(f"{path}: its recipe cannot be ({error})") from error
 
 
 def _origin(content: Mapping[str, Any], path: Path) -> Provenance:

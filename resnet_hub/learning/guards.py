@@ -106,10 +106,11 @@ class Guard:
         Returns:
             Whether the step was finite, a scalar bool on the device.
         """
-        learnt = _learnt(optimizer)
+        learnt, before = _learnt(optimizer), self._learnt
         # State that the first step makes begins as zeros: SGD and Adam go on from them alike.
-        before = [self._learnt.get(name, torch.zeros_like(t)) for name, t in learnt.items()]
-        put_back([*self._moved, *learnt.values()], [*self._before, *before], self._finite)
+        before |= {name: torch.zeros_like(learnt[name]) for name in learnt.keys() - before.keys()}
+        now, then = [*learnt.values()], [before[name] for name in learnt]
+        put_back([*self._moved, *now], [*self._before, *then], self._finite)
         lr = float(optimizer.param_groups[0]["lr"])
         self._steps.append(_Step(step, epoch, lr, self._parts, self._finite))
         self._parts, self._moved, self._before, self._learnt = [], [], [], {}

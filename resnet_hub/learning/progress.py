@@ -8,13 +8,16 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar, Timer
 from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedColumn
 
+from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.journal import MetricsFile
+from resnet_hub.learning.optimizers import effective_lr
 from resnet_hub.learning.pace import Pace, duration
-from resnet_hub.learning.plan import run_length
+from resnet_hub.learning.plan import images_per_step, run_length
+from resnet_hub.zoo import name_of
 
 
 class Progress(Callback):
@@ -53,7 +56,7 @@ class Progress(Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Say what begins, and start the clock."""
         if isinstance(module, Classifier):
-            self.tell(module.outline())
+            self.tell(outline(trainer, module))
         length = run_length(trainer, _data(trainer))
         self._steps = length.steps
         self._batches_a_step = trainer.num_training_batches / length.steps_per_epoch
@@ -233,6 +236,18 @@ class RunBar(RichProgressBar):
             if (value := self._progress_of_run.metrics.last(name)) is not None:
                 shown[name] = value
         return {**shown, **super().get_metrics(trainer, pl_module)}
+
+
+def outline(trainer: L.Trainer, module: Classifier) -> str:
+    """Return one line on what a trainer is about to do with a classifier."""
+    net, data = module.net.architecture, _data(trainer)
+    length, images = run_length(trainer, data), images_per_step(trainer, data)
+    lr = effective_lr(module.optimizer_settings, images)
+    return (
+        f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
+        f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
+        f"epochs) in all; effective learning rate {lr:g}"
+    )
 
 
 def _data(trainer: L.Trainer) -> DataModule:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from resnet_hub.architecture import ShortcutOption, ZeroPlacement
@@ -239,6 +239,21 @@ class Recipe:
     callbacks: tuple[Mapping[str, Any], ...] = ()
     logger: tuple[Mapping[str, Any], ...] = ()
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Recipe":
+        """Build from :meth:`to_dict`'s form.
+
+        Raises:
+            InvalidSetting: A section or a value that no recipe has.
+        """
+        kinds: dict[str, Any] = {f.name: f.default_factory for f in fields(cls)}
+        try:
+            values = {name: _tupled(value) for name, value in content.items()}
+            sections = {n: kinds[n](**values[n]) for n in values if is_dataclass(kinds[n])}
+            return cls(**{**values, **sections})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidSetting(f"no recipe ({error})") from error
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, complete: a recipe that needs no other file."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
@@ -252,6 +267,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def _tupled(value: Any) -> Any:
+    """Return what JSON holds with the tuples that it was written from."""
+    if isinstance(value, Mapping):
+        return {name: _tupled(item) for name, item in value.items()}
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def _fraction(name: str, value: float) -> None:

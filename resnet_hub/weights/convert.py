@@ -67,6 +67,10 @@ def read_checkpoint(path: Path, *, where: str | None = None) -> dict[str, Tensor
             plain values.
     """
     where = where or str(path)
+    if path.is_dir():
+        raise CorruptFile(
+            f"{where}: a folder; `resnet-hub export` makes a model of a run or its checkpoint"
+        )
     if not path.is_file():
         raise CorruptFile(f"{where}: no such file")
     if path.suffix.lower() == ".safetensors":

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from small_runs import command, fit, refusal
 
 from resnet_hub.evaluation import parity
+from resnet_hub.learning.checkpoints import numbered
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import convert
 from resnet_hub.weights.card import read_card
@@ -111,7 +112,7 @@ def test_convert_refuses_in_one_line_and_writes_nothing(tmp_path: Path, capsys):
         ("empty.th", "cifar_resnet20", "empty.th: holds no state dict"),
         ("page.th", "cifar_resnet20", "page.th: "),
         ("nothing.th", "cifar_resnet20", "nothing.th: no such file"),
-        ("", "cifar_resnet20", "no such file"),
+        ("", "cifar_resnet20", "a folder; `resnet-hub export` makes a model of"),
     ):
         found = refusal(capsys, "convert", tmp_path / name, tmp_path / "out", "--net", net)
         assert message in found
@@ -162,7 +163,7 @@ def test_convert_refuses_what_diverged_and_names_the_file(tmp_path: Path, capsys
 
 
 def test_convert_of_our_own_checkpoint_leads_to_export(tmp_path: Path, capsys):
-    last = fit(tmp_path / "run") / "checkpoints/last.ckpt"
+    _, last = numbered(fit(tmp_path / "run") / "checkpoints", "step")[0]
     message = refusal(capsys, "convert", last, tmp_path / "out", f"--net={SMALL}")
     assert message.startswith(f"{last}: ")
     assert "`resnet-hub export`" in message

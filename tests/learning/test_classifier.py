@@ -18,6 +18,7 @@ from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import Diverged, InvalidSetting, UnknownName
 from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.progress import outline
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.nets.resnet import ResNet
 
@@ -390,7 +391,7 @@ def test_the_outline_says_what_is_about_to_happen():
 
     class Ask(Callback):
         def on_train_start(self, trainer: L.Trainer, module: Classifier) -> None:
-            lines.append(module.outline())
+            lines.append(outline(trainer, module))
 
     optimizer = OptimizerSettings(lr=0.2, scaled=True)
     trainer(accumulate_grad_batches=2, callbacks=[Ask()]).fit(

@@ -11,6 +11,7 @@ from small_runs import TINY, checkpoint, command, fit
 
 from resnet_hub.errors import CorruptFile, DataMissing, Diverged, InvalidSetting, WeightsMismatch
 from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint, write_checkpoint
+from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.export import export, finished_epochs, trained_net
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
@@ -330,3 +331,36 @@ def test_an_older_model_folder_is_replaced_also_the_runs_own(run: Path, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
     export(run, run / "model")  # onto itself
     assert (run / "model/model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_is_a_classifier_again(run: Path):
+    found = Classifier.load_from_checkpoint(newest(run))
+    assert (found.seed, found.settings.ema_decay, found.optimizer_settings.nesterov) == (
+        5,
+        0.5,
+        True,
+    )
+    expected = ResNet.from_pretrained(export(newest(run), run / "again") and run / "again")
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(found.eval()(images), expected(images))
+    assert found.finished.labels == expected.labels
+    assert found.schedule_settings.name == "onecycle"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"net": 3}, {"nets": {}}, {"seed": 1, "model": {"x": 1}}, {"model": {"ema_every": 0}}],
+)
+def test_a_recipe_that_is_none_makes_no_classifier(run: Path, tmp_path: Path, recipe: dict):
+    write_checkpoint(tmp_path / "odd", {**checkpoint(run), "recipe": recipe})
+    with pytest.raises(CorruptFile, match="odd: its recipe cannot be"):
+        Classifier.load_from_checkpoint(tmp_path / "odd")
+
+
+def test_a_checkpoint_without_a_recipe_makes_a_classifier_of_defaults(run: Path, tmp_path: Path):
+    content = checkpoint(run)
+    state = {n: t for n, t in content["state_dict"].items() if not n.startswith("averaged.")}
+    write_checkpoint(tmp_path / "c", {**content, "recipe": None, "state_dict": state})
+    found = Classifier.load_from_checkpoint(str(tmp_path / "c"))
+    assert found.settings.ema_decay is None
+    assert torch.equal(found.net.fc.weight, state["net.fc.weight"])

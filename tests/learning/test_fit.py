@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from small_runs import TINY, checkpoint, command, fit, refusal, untimed_rows
 
 from resnet_hub.learning.checkpoints import FILES
+from resnet_hub.learning.journal import TIMING
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
 
@@ -94,6 +95,7 @@ def test_a_run_with_held_out_images_is_watched_on_them_and_only_in_the_end_teste
     assert list(rows(held_out)[0]) == [
         *("epoch", "step", "train/loss", "lr", "val/loss", "val/top1", "val/top5"),
         *("train/epoch_loss", "train/top1", "train/top5"),
+        *TIMING,
     ]
     (score,) = read_card(held_out / "model").provenance.scores
     assert (score.data, score.n) == ("Digits test", 360)

@@ -135,9 +135,10 @@ def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
     assert sound(watch.last)
     message = str(stopped.value)
     rate = {"sgd": "0.1", "adamw": "0.001"}[optimizer]
+    samples = ", ".join(map(str, sorted(poison.samples[0])))
     assert message.startswith(
         f"step {step + 1} (epoch 1): loss, gradients or statistics not finite, "
-        f"at learning rate {rate}, on training samples {', '.join(map(str, sorted(poison.samples[0])))}; "
+        f"at learning rate {rate}, on training samples {samples}; "
     )
     assert "\n" not in message
 

@@ -151,7 +151,7 @@ def test_two_ranks_of_which_one_is_killed_end_with_the_same_bits(tmp_path: Path,
 
     def ended(*arguments: object) -> int:
         with start("fit", *arguments, cwd=tmp_path) as process:
-            out, err = process.communicate(timeout=200)
+            _, err = process.communicate(timeout=200)
         assert err.count("Traceback") == 0, err
         return process.returncode
 
