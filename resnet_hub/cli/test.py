@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 SWITCHES = ("--json", "--no-record")
 
-HELP = """usage: resnet-hub test FOLDER|RUN [--data NAME] [--data.KEY X] [--trainer.KEY X]
-                       [--no-record] [--json]
+HELP = """usage: resnet-hub test FOLDER|RUN|CHECKPOINT [--data NAME] [--data.KEY X]
+                       [--trainer.KEY X] [--no-record] [--json]
 
-Scores a model folder, or a run's exported model, on a data set's test split: top-1, top-5, n.
-A run is scored on the data of its own recipe unless --data names another. --seed tells which
+Scores a model folder, a run's exported model or one of its checkpoints on a data set's test split:
+top-1, top-5, n. Runs and checkpoints are scored on the data of their own recipe unless --data names
+another. --seed tells which
 images a folder of pictures without splits holds out (a run's own are known).
 
 A score of the whole split is written into the folder's config.json and README.md, with what it
@@ -82,16 +83,29 @@ def recipe_of(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
                 f"{folder}: the run has no model/ yet; finish it by `resnet-hub fit --resume`, or "
                 "`resnet-hub export` what it has and test that"
             )
-        layer = read_file(folder / "recipe.yaml")
-        if _data_name(flags) not in (None, _data_name(layer)):
-            del layer.values["data"]  # its settings are for its own data set
-        recipe = check(flags.over(layer))
-        own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
-        return replace(recipe, trainer=own), folder / "model"
+        return _own_recipe(read_file(folder / "recipe.yaml"), flags), folder / "model"
+    if _is_checkpoint(folder):
+        from resnet_hub.learning.checkpoints import read_training_checkpoint
+
+        recipe = read_training_checkpoint(folder).get("recipe")
+        return _own_recipe(Layer(recipe if isinstance(recipe, dict) else {}), flags), name
     if "data" not in flags.values:
         _check_named(name)
         raise InvalidSetting("test: a model needs --data NAME and its --data.root DIR")
     return check(flags), name
+
+
+def _own_recipe(layer: Layer, flags: Layer) -> Recipe:
+    """Return a run's recipe under the flags, but with no trainer options of its own."""
+    if "data" in layer.values and _data_name(flags) not in (None, _data_name(layer)):
+        del layer.values["data"]  # its settings are for its own data set
+    recipe = check(flags.over(layer))
+    own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
+    return replace(recipe, trainer=own)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file()
 
 
 def _check_named(name: str) -> None:
@@ -139,9 +153,11 @@ def measured(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "
 
 def _score(recipe: Recipe, model: str | Path, *, keep: bool, as_json: bool) -> int:
     from resnet_hub.cli.console import is_first, say
+    from resnet_hub.learning.export import read_net
     from resnet_hub.nets.resnet import ResNet
 
-    net = ResNet.from_pretrained(model)
+    is_checkpoint = _is_checkpoint(expanded(model))
+    net = read_net(model)[0] if is_checkpoint else ResNet.from_pretrained(model)
     result = measured(net, opened(recipe, net.preprocess), recipe.trainer)
     if not is_first():
         return 0
@@ -159,6 +175,8 @@ def _record(model: str | Path, score: "Score") -> str | None:
     from resnet_hub.evaluation.receipts import record
     from resnet_hub.weights import cache
 
+    if _is_checkpoint(expanded(model)):
+        return "a checkpoint has no card"
     source = parse(model)
     if not isinstance(source, LocalFolder) or source.path.is_relative_to(cache.root()):
         return "the model is no folder of your own"

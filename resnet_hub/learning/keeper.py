@@ -41,7 +41,8 @@ class Keeper(Checkpoint):
         self.run, self.settings, self.monitor = run, settings, monitor
         self.situation: Mapping[str, Any] = {}
         self._best: float | None = None
-        self._saved = -1  # the step of the newest checkpoint
+        self._saved = -1  # the step of the newest checkpoint that this process wrote
+        self._counted = 0  # the step of the batch before
         self._written = time.monotonic()
         self._due = False
 
@@ -79,8 +80,8 @@ class Keeper(Checkpoint):
         checkpoint["situation"] = self.situation
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Begin to count the minutes."""
-        self._written, self._saved = time.monotonic(), trainer.global_step
+        """Begin to count minutes and steps."""
+        self._written, self._counted = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -91,14 +92,15 @@ class Keeper(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Write within the epoch, if it is time."""
-        steps, stepped = self.settings.every_steps, trainer.global_step != self._saved
-        if steps and stepped and trainer.global_step % steps == 0:
-            self._due = True
+        steps, step = self.settings.every_steps, trainer.global_step
+        self._due |= bool(steps) and step != self._counted and step % (steps or 1) == 0
+        self._counted = step
         minutes = self.settings.every_minutes
         looks = trainer.world_size == 1 or (batch_idx + 1) % _LOOK_EVERY == 0
         if minutes is not None and looks:
             self._due |= self._is_time(trainer, minutes)
-        if self._due and between_steps(trainer, batch_idx):
+        # Where the run ends within an epoch, a longer one has to go on with the epoch's rest.
+        if (self._due or _is_cut(trainer)) and between_steps(trainer, batch_idx):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -116,7 +118,7 @@ class Keeper(Checkpoint):
         """Write at the epoch's end, if it is time or the run ends here."""
         epochs = self.settings.every_epochs
         due = self._due or (epochs and (trainer.current_epoch + 1) % epochs == 0)
-        if due or _ends(trainer):
+        if (due or _ends(trainer)) and self._saved != trainer.global_step:
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
@@ -147,9 +149,10 @@ def _callbacks(trainer: L.Trainer) -> list[Any]:
 
 def _ends(trainer: L.Trainer) -> bool:
     """Whether the epoch that ends is the run's last."""
-    epochs, steps = trainer.max_epochs, trainer.max_steps
-    return (
-        trainer.should_stop
-        or (epochs is not None and 0 <= epochs <= trainer.current_epoch + 1)
-        or 0 <= steps <= trainer.global_step
-    )
+    epochs = trainer.max_epochs
+    return _is_cut(trainer) or (epochs is not None and 0 <= epochs <= trainer.current_epoch + 1)
+
+
+def _is_cut(trainer: L.Trainer) -> bool:
+    """Whether the run ends here, wherever in an epoch that is."""
+    return trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step

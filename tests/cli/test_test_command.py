@@ -14,6 +14,7 @@ from PIL import Image
 from small_runs import command, fit, refusal, start
 
 from resnet_hub.data.digits import Digits
+from resnet_hub.learning.checkpoints import numbered
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache
 from resnet_hub.weights.card import read_card
@@ -44,6 +45,24 @@ def test_a_run_is_scored_on_the_data_of_its_recipe(run: Path, capsys):
     assert {name: found[name] for name in expected} == expected
     assert found["recorded"] is True
     assert 0.1 < score.top1 < score.top5 <= 1
+
+
+def test_a_checkpoint_is_scored_on_the_data_of_its_recipe(run: Path, tmp_path: Path, capsys):
+    _, checkpoint = numbered(run / "checkpoints", "step")[0]
+    alone = shutil.copytree(checkpoint, tmp_path / "alone")
+    before = {path.name: path.read_bytes() for path in alone.iterdir()}
+    assert command("export", alone, tmp_path / "model") == 0
+    capsys.readouterr()
+    found = []
+    for arguments in ((alone,), (tmp_path / "model", "--data=Digits")):
+        assert command("test", *arguments, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0].pop("recorded") is False
+    assert found[1].pop("recorded") is True
+    assert found[0] == found[1]
+    assert {path.name: path.read_bytes() for path in alone.iterdir()} == before
+    assert command("test", alone) == 0
+    assert "not recorded: a checkpoint has no card" in capsys.readouterr().out
 
 
 def test_a_model_folder_is_scored_on_the_data_that_is_named(run: Path, capsys):

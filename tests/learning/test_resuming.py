@@ -1,0 +1,150 @@
+"""Whether a run that goes on is still the same run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from small_runs import checkpoint, command, fit, refusal, start, untimed_rows
+
+from resnet_hub.data.digits import Digits
+from resnet_hub.data.settings import DataSettings
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.resuming import check_same_run, situation_of
+from resnet_hub.learning.settings import (
+    CheckpointSettings,
+    ModelSettings,
+    OptimizerSettings,
+    Recipe,
+    ScheduleSettings,
+)
+from resnet_hub.learning.settings import (
+    DataSettings as Data,
+)
+
+RECIPE = Recipe(optimizer=OptimizerSettings(lr=0.1), trainer={"precision": "32-true"})
+SITUATION = {"data": "a" * 64, "processes": 1, "images a step": 32}
+
+
+def saved(*, ends_epoch: bool = True, situation: Mapping = SITUATION) -> dict:
+    loop = {"epoch_loop.batch_progress": {"is_last_batch": ends_epoch}}
+    recipe = {"recipe": RECIPE.to_dict(), "situation": dict(situation)}
+    return {**recipe, "loops": {"fit_loop": loop}}
+
+
+def differences(recipe: Recipe, situation: Mapping = SITUATION, **how: object) -> list[str]:
+    return check_same_run(saved(**how), recipe, situation, allowed=True)
+
+
+@pytest.mark.fault("R7")
+@pytest.mark.parametrize(
+    ("recipe", "difference"),
+    [
+        ({"optimizer": OptimizerSettings(lr=0.2)}, "optimizer.lr: 0.1 before, 0.2 now"),
+        ({"model": ModelSettings(ema_decay=0.9)}, "model.ema_decay: None before, 0.9 now"),
+        ({"seed": 3}, "seed: 0 before, 3 now"),
+        ({"trainer": {"precision": "bf16-mixed"}}, "trainer.precision: '32-true' before"),
+        ({"data": Data(augment="none")}, "data.augment: None before, 'none' now"),
+        ({"schedule": ScheduleSettings(warmup=2)}, "schedule.warmup: 0.0 before, 2 now"),
+    ],
+)
+def test_what_fixes_the_numbers_is_compared(recipe: dict, difference: str):
+    now = Recipe(**{"optimizer": RECIPE.optimizer, "trainer": RECIPE.trainer, **recipe})
+    (found,) = differences(now)
+    assert found.startswith(difference)
+    with pytest.raises(InvalidSetting, match="go on all the same with --allow-changed"):
+        check_same_run(saved(), now, SITUATION, allowed=False)
+
+
+@pytest.mark.fault("R7")
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"data": "b" * 64}, "data: 'aaa"),
+        ({"processes": 2}, "processes: 1 before, 2 now"),
+        ({"images a step": 64}, "images a step: 32 before, 64 now"),
+    ],
+)
+def test_so_are_the_data_the_processes_and_the_images_of_a_step(change: dict, difference: str):
+    now = {**SITUATION, **change}
+    (found,) = differences(RECIPE, now)
+    assert found.startswith(difference)
+    with pytest.raises(InvalidSetting, match=f"has changed since it was saved .{difference}"):
+        check_same_run(saved(), RECIPE, now, allowed=False)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"trainer": {"precision": "32-true", "devices": 2, "max_epochs": 9}},
+        {"callbacks": ({"class_path": "a.B"},)},
+        {"checkpoint": CheckpointSettings(every_steps=3)},
+        {"data": Data(root="elsewhere", workers=2)},
+        {"data": Data(batch_size=16)},  # what counts is the images of a step
+    ],
+)
+def test_what_fixes_none_may_change(recipe: dict):
+    now = Recipe(**{"optimizer": RECIPE.optimizer, "trainer": RECIPE.trainer, **recipe})
+    assert check_same_run(saved(), now, SITUATION, allowed=False) == []
+
+
+def test_other_images_a_step_need_an_epochs_end():
+    now = {**SITUATION, "images a step": 64}
+    assert len(differences(RECIPE, now)) == 1
+    with pytest.raises(InvalidSetting, match="needs a checkpoint at an epoch's end"):
+        differences(RECIPE, now, ends_epoch=False)
+    assert len(differences(RECIPE, {**SITUATION, "processes": 2}, ends_epoch=False)) == 1
+
+
+def test_a_checkpoint_that_says_nothing_of_it_is_taken():
+    assert check_same_run({}, RECIPE, SITUATION, allowed=False) == []
+
+
+def test_the_situation_is_what_the_trainer_and_the_data_make_it():
+    data = Digits(DataSettings(name="Digits", batch_size=16))
+    trainer = L.Trainer(accelerator="cpu", accumulate_grad_batches=3, max_epochs=4, logger=False)
+    found = situation_of(trainer, data, ScheduleSettings())
+    assert found == {"data": data.fingerprint(), "processes": 1, "images a step": 48}
+    bending = situation_of(trainer, data, ScheduleSettings(name="cosine"))
+    assert bending == {**found, "epochs": 4, "steps": -1}
+    other = Digits(DataSettings(name="Digits", held_out=0))
+    assert other.fingerprint() != data.fingerprint()
+
+
+def test_a_run_that_its_steps_cut_within_an_epoch_goes_on_with_the_epochs_rest(tmp_path: Path):
+    flags = ("--trainer.limit_train_batches=6", "--trainer.max_epochs=3", "--data.held_out=0")
+    flags = (*flags, "--schedule.name=constant", "--trainer.max_steps")
+    run, whole = fit(tmp_path / "run", *flags, 9), fit(tmp_path / "whole", *flags, 15)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("max_steps: 9", "max_steps: 15"))
+    assert command("fit", "--resume", run) == 0
+    assert checkpoint(run)["global_step"] == 15
+    assert untimed_rows(run) == untimed_rows(whole)
+    for name, tensor in checkpoint(whole)["state_dict"].items():
+        assert torch.equal(checkpoint(run)["state_dict"][name], tensor), name
+
+
+@pytest.mark.slow
+@pytest.mark.fault("R7")
+def test_a_run_goes_on_with_more_processes_where_it_is_allowed(tmp_path: Path, capsys):
+    flags = ("--trainer.limit_train_batches=6", "--trainer.max_epochs=2")
+    run = fit(tmp_path / "run", *flags, "--trainer.max_steps=9", "--schedule.name=constant")
+    assert checkpoint(run)["global_step"] == 9
+    recipe = run / "recipe.yaml"
+    text = recipe.read_text()
+    for old, new in (
+        ("batch_size: 32", "batch_size: 16"),
+        ("max_steps: 9", "max_steps: 12\n  devices: 2\n  strategy: ddp"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    recipe.write_text(text)
+    message = refusal(capsys, "fit", "--resume", run)
+    assert "(processes: 1 before, 2 now); set it back" in message
+    with start("fit", "--resume", run, "--allow-changed", cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (0, "")
+    assert "changed: processes: 1 before, 2 now" in out
+    assert checkpoint(run)["global_step"] == 12
+    assert command("test", run) == 0
