@@ -61,3 +61,13 @@ def _is_there(document: Path, target: str) -> bool:
     titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE) if heading else []
     anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
     return not heading or heading in anchors
+
+
+def test_every_row_of_the_fault_matrix_has_a_test_and_every_marked_test_a_row():
+    rows = re.findall(
+        r"^\| ([A-Z]\d+) \|", (ROOT / "docs/faults.md").read_text("utf-8"), re.MULTILINE
+    )
+    texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    marked = {row for text in texts for row in re.findall(r'mark\.fault\("(\w+)"\)', text)}
+    assert len(set(rows)) == len(rows) > 40
+    assert set(rows) == marked
