@@ -23,6 +23,11 @@ class Scores(Metric):
         self.add_state("loss", torch.zeros((), dtype=double), dist_reduce_fx="sum")
         self.add_state("hits", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
 
+    def reset(self) -> None:
+        """Begin anew, with sums that may be added to in and out of torch's inference mode."""
+        with torch.inference_mode(False):
+            super().reset()
+
     def update(self, logits: Tensor, labels: Tensor, loss: Tensor, skipped: int = 0) -> None:
         """Count one batch.
 

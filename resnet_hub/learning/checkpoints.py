@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from resnet_hub.errors import CorruptFile
 from resnet_hub.learning.state import pack, unpack
-from resnet_hub.weights.store import sha256_of, write_folder, write_tensors, write_text
+from resnet_hub.weights.store import (
+    read_tensors,
+    sha256_of,
+    write_folder,
+    write_tensors,
+    write_text,
+)
 
 FORMAT = 1
 """Format number in the manifest; raised when a reader of the old one would misread the new one."""
@@ -102,8 +106,8 @@ def read_training_checkpoint(folder: Path) -> dict[str, Any]:
     step = verify(folder)
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        content = unpack(state, load_file(folder / TENSORS))
-    except (OSError, ValueError, RecursionError, SafetensorError, CorruptFile) as error:
+        content = unpack(state, read_tensors(folder / TENSORS))
+    except (OSError, ValueError, RecursionError, CorruptFile) as error:
         reason = " ".join(str(error).split())[:200]
         raise CorruptFile(f"{folder}: not a checkpoint of a run ({reason})") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
@@ -156,6 +160,14 @@ def numbered(folder: Path, kind: str) -> list[tuple[int, Path]]:
         if name and name[1] == kind:
             found.append((int(name[2]), path))
     return sorted(found, reverse=True)
+
+
+def set_aside(folder: Path) -> Path:
+    """Take a checkpoint out of the way, under a name that no run looks at; return it."""
+    aside = folder.with_name(f"set-aside-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    return aside
 
 
 def sweep(folder: Path) -> None:

@@ -13,10 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning import optimizers
 from resnet_hub.learning.averaging import follow
-from resnet_hub.learning.export import restored
+from resnet_hub.learning.export import description, restored
 from resnet_hub.learning.guards import Guard, check_weights
-from resnet_hub.learning.optimizers import build_optimizer, effective_lr
 from resnet_hub.learning.plan import (
     check_all_seen,
     check_match,
@@ -81,6 +81,7 @@ class Classifier(L.LightningModule):
         self.train_scores.persistent(True)  # an epoch resumed halfway keeps its first half
         self._recent: list[Tensor] = []
         self.unlogged: dict[str, Tensor] = {}
+        self._options: optimizers.Groups = []
         self.guard = Guard(self.settings.nonfinite, self.settings.most_nonfinite)
 
     @classmethod
@@ -118,16 +119,23 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, by steps."""
         length, images = self._plan()
-        lr = effective_lr(self.optimizer_settings, images)
-        optimizer = build_optimizer(self.net, self.optimizer_settings, lr=lr)
+        lr = optimizers.effective_lr(self.optimizer_settings, images)
+        optimizer = optimizers.build_optimizer(self.net, self.optimizer_settings, lr=lr)
         settings = self.schedule_settings
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: factor(settings, step, length)
         )
+        self._options = optimizers.options(optimizer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_train_start(self) -> None:
+        """Go by the recipe, if it was changed since the checkpoint."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            optimizers.hold_to_recipe(self.trainer.optimizers[0], schedule, self._options)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""
@@ -195,12 +203,7 @@ class Classifier(L.LightningModule):
             Diverged: Steps or weights are finite no more; nothing is saved.
         """
         self._look(weights=True)
-        net = self.net
-        checkpoint["net"] = {
-            "architecture": net.architecture.to_dict(),
-            "preprocess": net.preprocess.to_dict(),
-            "labels": None if net.labels is None else list(net.labels),
-        }
+        checkpoint.update(description(self))
         checkpoint["recent_losses"] = [float(loss) for loss in self._recent]
         checkpoint["steps_left_out"] = self.guard.skipped
         with self.train_scores.sync_context():  # every rank's, in rank 0's file

@@ -87,6 +87,25 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
     return net.eval()
 
 
+def description(own: "Classifier") -> dict[str, Any]:
+    """Return what a checkpoint says of a classifier, so that it can be made again from it alone."""
+    net = own.net
+    settings = Recipe(
+        seed=own.seed,
+        model=own.settings,
+        optimizer=own.optimizer_settings,
+        schedule=own.schedule_settings,
+    ).to_dict()
+    return {
+        "net": {
+            "architecture": net.architecture.to_dict(),
+            "preprocess": net.preprocess.to_dict(),
+            "labels": None if net.labels is None else list(net.labels),
+        },
+        "settings": {name: settings[name] for name in ("seed", "model", "optimizer", "schedule")},
+    }
+
+
 def described_net(content: Mapping[str, Any], path: Path) -> ResNet:
     """Return a net of the kind that a checkpoint holds, on the meta device: without numbers.
 
@@ -113,7 +132,7 @@ def described_net(content: Mapping[str, Any], path: Path) -> ResNet:
 
 
 def restored(kind: type[Own], checkpoint: str | Path) -> Own:
-    """Return the classifier that a run's checkpoint holds, by the settings of its recipe.
+    """Return the classifier that a checkpoint folder holds, with its settings.
 
     Args:
         kind: The class.
@@ -125,7 +144,7 @@ def restored(kind: type[Own], checkpoint: str | Path) -> Own:
     """
     path = expanded(checkpoint)
     content = read_training_checkpoint(path)
-    recipe = _recipe_of(content, path)
+    recipe = _settings_of(content, path)
     own = kind(
         described_net(content, path),
         model=recipe.model,
@@ -138,16 +157,13 @@ def restored(kind: type[Own], checkpoint: str | Path) -> Own:
     return own
 
 
-def _recipe_of(content: Mapping[str, Any], path: Path) -> Recipe:
-    """Return the recipe that a checkpoint was trained by; where it tells none, the default one.
-
-    Raises:
-        CorruptFile: It is none.
-    """
+def _settings_of(content: Mapping[str, Any], path: Path) -> Recipe:
+    if "settings" not in content:
+        raise CorruptFile(f"{path}: does not say by what settings it was trained")
     try:
-        return Recipe.from_dict(content.get("recipe") or {})
+        return Recipe.from_dict(content["settings"])
     except InvalidSetting as error:
-        raise CorruptFile(f"{path}: its recipe cannot be ({error})") from error
+        raise CorruptFile(f"{path}: its settings cannot be ({error})") from error
 
 
 def _origin(content: Mapping[str, Any], path: Path) -> Provenance:

@@ -28,7 +28,13 @@ from resnet_hub.learning.journal import Journal, MetricsFile
 from resnet_hub.learning.keeper import Keeper
 from resnet_hub.learning.memory import memory_named
 from resnet_hub.learning.progress import Progress, RunBar
-from resnet_hub.learning.resuming import check_same_run, newest_checkpoint, situation_of
+from resnet_hub.learning.resuming import (
+    check_same_classes,
+    check_same_run,
+    clear_later,
+    newest_checkpoint,
+    situation_of,
+)
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.stopping import StopCleanly, interruptible
@@ -82,8 +88,11 @@ def fit(
         keeper = Keeper(run, recipe.checkpoint, monitor="val/top1" if data.selects else None)
         trainer = _build_trainer(recipe, run, keeper, bar=bar, say=say)
         keeper.situation = situation_of(trainer, data, recipe.schedule)
+        check_same_classes(saved, data)
         for difference in check_same_run(saved, recipe, keeper.situation, allowed=allow_changed):
             say(f"changed: {difference}")
+        if checkpoint and trainer.is_global_zero:
+            clear_later(run, saved["global_step"], say)
         del saved
         say(f"run {run.folder}")
         with _refusals_named(), _losses_named(data, train=True):

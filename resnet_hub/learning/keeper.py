@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -80,8 +81,10 @@ class Keeper(Checkpoint):
         checkpoint["situation"] = self.situation
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Begin to count minutes and steps."""
+        """Begin to count minutes and steps; a best that is not there is none."""
         self._written, self._counted = time.monotonic(), trainer.global_step
+        if not trainer.strategy.broadcast(bool(numbered(self.run.checkpoints, "best"))):
+            self._best = None
 
     def on_train_batch_end(
         self,
@@ -112,7 +115,7 @@ class Keeper(Checkpoint):
             self._best = float(score)
             folder = self.run.best_at(trainer.global_step)
             trainer.save_checkpoint(folder, weights_only=True)
-            self._remove_others("best", keep=1)
+            self._remove_others(folder, "best", keep=1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write at the epoch's end, if it is time or the run ends here."""
@@ -123,8 +126,9 @@ class Keeper(Checkpoint):
 
     def save(self, trainer: L.Trainer) -> None:
         """Write a checkpoint that training goes on from, and let older ones go."""
-        trainer.save_checkpoint(self.run.step_at(trainer.global_step))
-        self._remove_others("step", keep=self.settings.keep)
+        folder = self.run.step_at(trainer.global_step)
+        trainer.save_checkpoint(folder)
+        self._remove_others(folder, "step", keep=self.settings.keep)
         self._written, self._saved, self._due = time.monotonic(), trainer.global_step, False
 
     def _is_time(self, trainer: L.Trainer, minutes: float) -> bool:
@@ -135,10 +139,10 @@ class Keeper(Checkpoint):
         return bool(trainer.strategy.reduce(told, reduce_op="max"))
 
     @rank_zero_only
-    def _remove_others(self, kind: str, *, keep: int) -> None:
-        (_, newest), *others = numbered(self.run.checkpoints, kind)
+    def _remove_others(self, newest: Path, kind: str, *, keep: int) -> None:
         verify(newest)
-        for _, folder in others[keep - 1 :]:
+        others = [folder for _, folder in numbered(self.run.checkpoints, kind) if folder != newest]
+        for folder in others[keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,6 +7,8 @@ from torch import nn
 
 from resnet_hub.learning.settings import OptimizerSettings
 
+Groups = list[dict[str, Any]]
+
 
 def effective_lr(settings: OptimizerSettings, images_per_step: int) -> float:
     """Return the learning rate in force, scaled to the images a step where the recipe asks."""
@@ -45,6 +47,34 @@ def build_optimizer(
     # On a GPU its step counters lie there too: a step is undone without the host's knowing.
     on_gpu = all(parameter.is_cuda for parameter in net.parameters())
     return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, capturable=on_gpu)
+
+
+def hold_to_recipe(
+    optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR, recipe: Groups
+) -> None:
+    """Give a resumed optimizer the recipe's numbers again, where a checkpoint brought others.
+
+    Of an unchanged recipe they are the same, and nothing is touched.
+
+    Args:
+        optimizer: As it was resumed.
+        schedule: Its schedule, as it was resumed.
+        recipe: What :func:`options` returned before.
+    """
+    if options(optimizer) == recipe:
+        return
+    schedule.base_lrs = [own["initial_lr"] for own in recipe]
+    factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+    for group, own, factor in zip(optimizer.param_groups, recipe, factors, strict=True):
+        group.update(own, lr=own["initial_lr"] * factor)
+
+
+def options(optimizer: torch.optim.Optimizer) -> Groups:
+    """Return each group's numbers, but for its parameters and the learning rate of the moment."""
+    return [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]
 
 
 def _decays(module: nn.Module, name: str, mode: str) -> bool:

@@ -8,7 +8,12 @@ import lightning as L
 
 from resnet_hub.data.module import DataModule
 from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting
-from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint
+from resnet_hub.learning.checkpoints import (
+    numbered,
+    read_training_checkpoint,
+    set_aside,
+    verify,
+)
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe, ScheduleSettings
 
@@ -50,11 +55,13 @@ def newest_checkpoint(run: Run, say: Callable[[str], None]) -> tuple[Path, dict[
     """
     found = numbered(run.checkpoints, "step")
     if not found:
-        raise DataMissing(f"{run.folder}: no checkpoint was saved yet; begin the run anew")
-    for _, folder in found:
+        raise DataMissing(
+            f"{run.folder}: no checkpoint was saved yet; begin the run anew, --out takes its folder"
+        )
+    for step, folder in found:
         try:
             content = read_training_checkpoint(folder)
-            _check_complete(folder, content)
+            _check_complete(folder, content, step)
         except CorruptFile as error:
             if folder == found[-1][1]:
                 raise
@@ -62,6 +69,22 @@ def newest_checkpoint(run: Run, say: Callable[[str], None]) -> tuple[Path, dict[
         else:
             break
     return folder, content
+
+
+def check_same_classes(content: Mapping[str, Any], data: DataModule) -> None:
+    """Check that a net's answers still mean what they meant.
+
+    Raises:
+        InvalidSetting: The data have other classes now.
+    """
+    before = content.get("net", {}).get("labels")
+    if before is not None and before != data.labels:
+        names = (sorted({*before} - {*data.labels}), sorted({*data.labels} - {*before}))
+        gone, new = (", ".join(map(repr, n[:4])) or "none" for n in names)
+        raise InvalidSetting(
+            f"the data have other classes than the run was trained on (gone: {gone}; new: {new}); "
+            "begin another run, with net.weights for its weights"
+        )
 
 
 def check_same_run(
@@ -119,7 +142,32 @@ def situation_of(
     return situation
 
 
-def _check_complete(folder: Path, content: Mapping[str, Any]) -> None:
+def clear_later(run: Run, step: int, say: Callable[[str], None]) -> None:
+    """Set aside what a run that goes on from a step cannot use: it would be in the way.
+
+    Checkpoints of later steps are damaged, or were left out for another reason; the best weights of
+    later steps come again, unless the run has changed. Damaged best weights are none.
+
+    Args:
+        run: The run; nobody else trains it.
+        step: The step that it goes on from.
+        say: Takes a line on each.
+    """
+    for kind in ("step", "best"):
+        for own, folder in numbered(run.checkpoints, kind):
+            reason = f"of a later step than {step}" if own > step else ""
+            if kind == "best" and not reason:
+                try:
+                    verify(folder)
+                except CorruptFile as error:
+                    reason = str(error)
+            if reason:
+                say(f"set aside as {set_aside(folder)}: {reason}")
+
+
+def _check_complete(folder: Path, content: Mapping[str, Any], step: int) -> None:
+    if content["global_step"] != step:
+        raise CorruptFile(f"{folder}: is of step {content['global_step']}, not of its name's")
     missing = [name for name in _STATE if name not in content]
     if missing:
         raise CorruptFile(

@@ -46,7 +46,7 @@ class Run:
             parent.mkdir(parents=True, exist_ok=True)
             out = _next_number(parent)
             made.insert(0, out)
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        elif out.exists() and not _is_free(out):
             raise InvalidSetting(
                 f"--out {out}: is there and not empty; choose another, or --resume {out}"
             )
@@ -147,6 +147,16 @@ class Run:
         """
         found = numbered(self.checkpoints, "best")
         return found[0][1] if found else self.newest()
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is empty, or a run's that saved nothing: there is nothing to be lost."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    traces = {".lock", "checkpoints", "curves.png", "metrics.csv", "recipe.yaml"}
+    saved = [path for path in folder.glob("checkpoints/*") if not path.name.startswith(".")]
+    return names <= traces and not saved
 
 
 def _check_path(folder: Path) -> None:

@@ -17,6 +17,7 @@ from resnet_hub.data.batches import Batch
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import Diverged, InvalidSetting, UnknownName
+from resnet_hub.learning.checkpoints import FolderCheckpoints
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.progress import outline
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
@@ -465,3 +466,28 @@ def _inputs() -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     labels = torch.randint(10, (8,), generator=generator)
     return torch.randn(8, 1, 8, 8, generator=generator), labels, torch.arange(8)
+
+
+@pytest.mark.parametrize("first", ["validate", "test"])
+def test_a_net_may_be_scored_before_it_is_trained(first: str):
+    module, data = Classifier(net()), digits()
+    getattr(trainer(), first)(module, data, verbose=False)
+    trainer().fit(module, data)
+    getattr(trainer(), first)(module, data, verbose=False)
+    trainer().fit(module, data)
+
+
+def test_what_plain_lightning_saves_by_our_plugin_is_the_same_classifier_again(tmp_path: Path):
+    settings = {"model": ModelSettings(ema_decay=0.5, label_smoothing=0.2)}
+    module = Classifier(net(), **settings, optimizer=OptimizerSettings(lr=0.5), seed=3)
+    fitting = trainer(plugins=[FolderCheckpoints()])
+    fitting.fit(module, digits())
+    fitting.save_checkpoint(tmp_path / "checkpoint")
+    found = Classifier.load_from_checkpoint(tmp_path / "checkpoint")
+    assert (found.settings, found.optimizer_settings) == (
+        module.settings,
+        module.optimizer_settings,
+    )
+    assert found.seed == 3
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name

@@ -351,16 +351,15 @@ def test_a_checkpoint_is_a_classifier_again(run: Path):
     "recipe",
     [{"net": 3}, {"nets": {}}, {"seed": 1, "model": {"x": 1}}, {"model": {"ema_every": 0}}],
 )
-def test_a_recipe_that_is_none_makes_no_classifier(run: Path, tmp_path: Path, recipe: dict):
-    write_checkpoint(tmp_path / "odd", {**checkpoint(run), "recipe": recipe})
-    with pytest.raises(CorruptFile, match="odd: its recipe cannot be"):
+def test_settings_that_are_none_make_no_classifier(run: Path, tmp_path: Path, recipe: dict):
+    write_checkpoint(tmp_path / "odd", {**checkpoint(run), "settings": recipe})
+    with pytest.raises(CorruptFile, match="odd: its settings cannot be"):
         Classifier.load_from_checkpoint(tmp_path / "odd")
 
 
-def test_a_checkpoint_without_a_recipe_makes_a_classifier_of_defaults(run: Path, tmp_path: Path):
+def test_a_checkpoint_that_tells_no_settings_makes_no_classifier(run: Path, tmp_path: Path):
     content = checkpoint(run)
-    state = {n: t for n, t in content["state_dict"].items() if not n.startswith("averaged.")}
-    write_checkpoint(tmp_path / "c", {**content, "recipe": None, "state_dict": state})
-    found = Classifier.load_from_checkpoint(str(tmp_path / "c"))
-    assert found.settings.ema_decay is None
-    assert torch.equal(found.net.fc.weight, state["net.fc.weight"])
+    del content["settings"]
+    write_checkpoint(tmp_path / "c", content)
+    with pytest.raises(CorruptFile, match="c: does not say by what settings it was trained"):
+        Classifier.load_from_checkpoint(str(tmp_path / "c"))

@@ -296,4 +296,4 @@ def test_where_nothing_was_saved_no_run_begins_from_scratch(tmp_path: Path, whol
     shutil.copytree(whole(), run)
     shutil.rmtree(run / "checkpoints")
     message = refusal(capsys, "fit", "--resume", run)
-    assert message == f"{run}: no checkpoint was saved yet; begin the run anew"
+    assert message.startswith(f"{run}: no checkpoint was saved yet; begin the run anew")

@@ -1,16 +1,27 @@
 """Whether a run that goes on is still the same run."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
-from small_runs import checkpoint, command, fit, refusal, start, untimed_rows
+from pictures import class_folders
+from small_runs import (
+    checkpoint,
+    command,
+    fit,
+    flip_last_bit,
+    refusal,
+    start,
+    untimed_rows,
+)
 
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint
 from resnet_hub.learning.resuming import check_same_run, situation_of
 from resnet_hub.learning.settings import (
     CheckpointSettings,
@@ -148,3 +159,122 @@ def test_a_run_goes_on_with_more_processes_where_it_is_allowed(tmp_path: Path, c
     assert "changed: processes: 1 before, 2 now" in out
     assert checkpoint(run)["global_step"] == 12
     assert command("test", run) == 0
+
+
+# What lies in the way
+
+
+SIX = ("--trainer.limit_train_batches=6", "--trainer.max_epochs=3")
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three epochs of six steps."""
+    return fit(tmp_path_factory.mktemp("runs") / "three", *SIX)
+
+
+@pytest.fixture
+def run(three: Path, tmp_path: Path) -> Path:
+    """A copy of it, whose checkpoints are of steps 12 and 18."""
+    return shutil.copytree(three, tmp_path / "run")
+
+
+def newest(run: Path) -> Path:
+    return numbered(run / "checkpoints", "step")[0][1]
+
+
+def damage(folder: Path, how: str) -> None:
+    if how == "flipped":
+        flip_last_bit(folder / "tensors.safetensors")
+    elif how == "incomplete":
+        (folder / "manifest.json").unlink()
+    elif how == "more":
+        (folder / ".nfs123").touch()
+    else:  # a copy of another step under this one's name
+        shutil.rmtree(folder)
+        shutil.copytree(folder.with_name("step-00000012"), folder)
+
+
+@pytest.mark.fault("R5")
+@pytest.mark.parametrize("how", ["flipped", "incomplete", "more", "renamed"])
+def test_a_damaged_checkpoint_is_set_aside_and_ends_nothing_later(
+    run: Path, three: Path, capsys, how: str
+):
+    damage(newest(run), how)
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("every_steps: null", "every_steps: 2"))
+    assert command("fit", "--resume", run) == 0
+    out = capsys.readouterr().out
+    assert "left out: " in out
+    assert f"set aside as {run}/checkpoints/set-aside-step-00000018: of a later step" in out
+    assert checkpoint(run)["global_step"] == 18
+    for name in ("config.json", "model.safetensors"):
+        one, two = ((folder / "model" / name).read_bytes() for folder in (run, three))
+        assert (one == two) or name == "config.json"  # which says where the run lies
+
+
+def test_the_best_weights_of_a_later_step_are_not_those_of_a_changed_run(run: Path, capsys):
+    shutil.rmtree(newest(run))
+    (run / "checkpoints/best-00000018").mkdir()
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("label_smoothing: 0.1", "label_smoothing: 0.2"))
+    assert command("fit", "--resume", run, "--allow-changed") == 0
+    assert "set-aside-best-00000018" in capsys.readouterr().out
+    (_, best), *_ = numbered(run / "checkpoints", "best")
+    assert read_training_checkpoint(best)["recipe"]["model"]["label_smoothing"] in (0.1, 0.2)
+
+
+def test_damaged_best_weights_are_said_and_the_best_of_what_comes_is_exported(run: Path, capsys):
+    shutil.rmtree(newest(run))
+    (_, best), *_ = numbered(run / "checkpoints", "best")
+    flip_last_bit(best / "tensors.safetensors")
+    assert command("fit", "--resume", run) == 0
+    assert f"set-aside-{best.name}: {best}/tensors.safetensors: damaged" in capsys.readouterr().out
+    assert numbered(run / "checkpoints", "best")[0][0] == 18
+
+
+def test_an_allowed_change_of_the_optimizer_is_in_force(run: Path, three: Path):
+    shutil.rmtree(newest(run))
+    recipe = run / "recipe.yaml"
+    text = recipe.read_text()
+    for old, new in (("lr: 0.1", "lr: 0.05"), ("weight_decay: 0.0005", "weight_decay: 0.001")):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    recipe.write_text(text)
+    assert command("fit", "--resume", run, "--allow-changed") == 0
+    before, now = (
+        checkpoint(folder)["optimizer_states"][0]["param_groups"] for folder in (three, run)
+    )
+    for old, new in zip(before, now, strict=True):
+        assert new["lr"] == pytest.approx(old["lr"] / 2)
+        assert new["weight_decay"] == 2 * old["weight_decay"]
+        assert new["momentum"] == old["momentum"]
+
+
+def test_other_classes_are_never_gone_on_with(tmp_path: Path, capsys):
+    class_folders(tmp_path / "pictures/train", {"ant": 6, "bee": 6})
+    data = (f"--data.root={tmp_path / 'pictures'}", "--data.held_out=2", "--data.batch_size=4")
+    sizes = ("--data.eval_size=16", "--net.name=cifar_resnet20")
+    flags = ("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.precision=32-true")
+    fit_flags = ("finetune_folder", *data, *sizes, "--net.weights=null", *flags)
+    assert command("fit", *fit_flags, "--out", tmp_path / "run") == 0
+    (tmp_path / "pictures/train/ant").rename(tmp_path / "pictures/train/zebra")
+    message = refusal(capsys, "fit", "--resume", tmp_path / "run", "--allow-changed")
+    assert message == (
+        "the data have other classes than the run was trained on (gone: 'ant'; new: 'zebra'); "
+        "begin another run, with net.weights for its weights"
+    )
+
+
+@pytest.mark.fault("R6")
+def test_a_run_that_saved_nothing_is_begun_anew_in_its_folder(tmp_path: Path, capsys):
+    run = fit(tmp_path / "run", *SIX)
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(run / name)
+    message = refusal(capsys, "fit", "--resume", run)
+    assert message.endswith(
+        "no checkpoint was saved yet; begin the run anew, --out takes its folder"
+    )
+    assert fit(run, *SIX) == run
+    assert checkpoint(run)["global_step"] == 18
+    assert "is there and not empty" in refusal(capsys, "fit", "quickstart", "--out", run)

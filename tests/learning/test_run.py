@@ -53,7 +53,7 @@ def test_a_new_run_holds_its_whole_recipe(tmp_path: Path):
 
 def test_an_empty_folder_can_be_chosen_and_a_full_one_or_a_file_cannot(tmp_path: Path):
     (tmp_path / "empty").mkdir()
-    Run.create(RECIPE, "digits", tmp_path / "empty")
+    Run.create(RECIPE, "digits", tmp_path / "empty").step_at(1).mkdir()
     (tmp_path / "file").write_text("mine")
     for name in ("empty", "file"):
         with pytest.raises(InvalidSetting, match=f"--out .*{name}: is there and not empty"):
