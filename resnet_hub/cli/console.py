@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_hub.cli import stdout
+from resnet_hub.data.workers import wake
 from resnet_hub.errors import ResNetHubError, printable
 from resnet_hub.learning.fit import Result
 from resnet_hub.learning.ranks import lost_rank
@@ -56,6 +57,7 @@ def group() -> Iterator[None]:
             raise ResNetHubError(lost) from error
         raise
     finally:
+        wake()  # or this process would wait for them at its exit
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

@@ -104,6 +104,14 @@ def _lost(data: str, reason: str) -> str:
     )
 
 
+def wake() -> None:
+    """Let this process's workers that were stopped go on, so that they heed that it ends."""
+    for worker in active_children():
+        if worker.pid is not None and hasattr(signal, "SIGCONT"):
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGCONT)
+
+
 def end(workers: Iterable[BaseProcess]) -> None:
     """End workers that may hang, or be stopped; torch waits for each of them in vain."""
     for worker in workers:

@@ -116,10 +116,11 @@ def check_same_run(
             f"the run has changed since it was saved ({'; '.join(listed)}); set it back, begin "
             "another run, or go on all the same with --allow-changed"
         )
-    if "images a step" in changed and not _at_epochs_end(content):
+    cut = {"images a batch", "batches a step"} & set(changed)
+    if cut and not _at_epochs_end(content):  # the place within an epoch is a number of batches
         raise InvalidSetting(
-            "another number of images a step needs a checkpoint at an epoch's end, and the newest "
-            "lies within one; go on with the old number first"
+            f"other {' and '.join(sorted(cut))} need a checkpoint at an epoch's end, and the "
+            "newest lies within one; go on with the old numbers first"
         )
     return listed
 
@@ -135,8 +136,12 @@ def situation_of(
         schedule: The learning rate's; some bend with the run's length.
     """
     ranks = trainer.world_size
-    images = data.settings.batch_size * ranks * trainer.accumulate_grad_batches
-    situation = {"data": data.fingerprint(), "processes": ranks, "images a step": images}
+    situation = {
+        "data": data.fingerprint(),
+        "processes": ranks,
+        "images a batch": data.settings.batch_size * ranks,
+        "batches a step": trainer.accumulate_grad_batches,
+    }
     if schedule.name in ("cosine", "onecycle"):
         situation |= {"epochs": trainer.max_epochs, "steps": trainer.max_steps}
     return situation

@@ -76,7 +76,6 @@ class StopCleanly(Callback):
         self.save, self.say = save, say
         self._noted = 0
         self._agreed = 0  # the signal that every rank knows of, and will stop by
-        self._saved = False
         self._ranks: Agreement | None = None
         self._before: dict[int, Any] = {}
         self._common = 0  # validation batches that every rank has
@@ -101,9 +100,7 @@ class StopCleanly(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Stop, now that the values of the step that was saved are logged."""
-        if self._saved:
-            raise Interrupted(self._agreed)
+        """Tell the other ranks."""
         self._ask()
 
     def on_train_batch_end(
@@ -114,11 +111,11 @@ class StopCleanly(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save within the epoch."""
+        """Save within the epoch, and stop; what the step logs is in the checkpoint."""
         self._read()
         if self._agreed and between_steps(trainer, batch_idx):
             self.save(trainer)
-            self._saved = True
+            raise Interrupted(self._agreed)
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Find how many batches the ranks can stop after together."""

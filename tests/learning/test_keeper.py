@@ -182,7 +182,8 @@ def test_a_checkpoint_says_what_its_numbers_hang_on(tmp_path: Path):
     assert {**situation, "data": ""} == {
         "data": "",
         "processes": 1,
-        "images a step": 32,
+        "images a batch": 32,
+        "batches a step": 1,
         "epochs": 2,
         "steps": -1,
     }

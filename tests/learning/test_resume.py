@@ -270,9 +270,9 @@ def refusal_behind(capsys, *arguments: object) -> str:
 def test_resuming_from_bare_weights_is_refused(tmp_path: Path, whole, capsys):
     run = tmp_path / "run"
     shutil.copytree(whole(SIX), run)
-    content = {"state_dict": checkpoint(run)["state_dict"], "global_step": 12}
-    for folder in steps(run):
-        write_checkpoint(folder, content)
+    state = checkpoint(run)["state_dict"]
+    for step, folder in zip((12, 6), steps(run), strict=True):
+        write_checkpoint(folder, {"state_dict": state, "global_step": step})
     message = refusal_behind(capsys, "fit", "--resume", run)
     assert "training cannot go on from it (it holds no loops, optimizer_states" in message
 
@@ -284,7 +284,7 @@ def test_resuming_from_bare_weights_is_refused(tmp_path: Path, whole, capsys):
         ("lr: 0.1", "lr: 0.2", "saved (optimizer.lr: 0.1 before, 0.2 now); set it back"),
         ("ema_decay: null", "ema_decay: 0.9", "model.ema_decay: None before, 0.9 now"),
         ("seed: 1", "seed: 2", "seed: 1 before, 2 now"),
-        ("batch_size: 32", "batch_size: 16", "images a step: 32 before, 16 now"),
+        ("batch_size: 32", "batch_size: 16", "images a batch: 32 before, 16 now"),
         ("held_out: null", "held_out: 0", "data.held_out: None before, 0 now; data: '"),
     ],
 )

@@ -35,7 +35,7 @@ from resnet_hub.learning.settings import (
 )
 
 RECIPE = Recipe(optimizer=OptimizerSettings(lr=0.1), trainer={"precision": "32-true"})
-SITUATION = {"data": "a" * 64, "processes": 1, "images a step": 32}
+SITUATION = {"data": "a" * 64, "processes": 1, "images a batch": 32, "batches a step": 1}
 
 
 def saved(*, ends_epoch: bool = True, situation: Mapping = SITUATION) -> dict:
@@ -74,7 +74,8 @@ def test_what_fixes_the_numbers_is_compared(recipe: dict, difference: str):
     [
         ({"data": "b" * 64}, "data: 'aaa"),
         ({"processes": 2}, "processes: 1 before, 2 now"),
-        ({"images a step": 64}, "images a step: 32 before, 64 now"),
+        ({"images a batch": 64}, "images a batch: 32 before, 64 now"),
+        ({"batches a step": 2}, "batches a step: 1 before, 2 now"),
     ],
 )
 def test_so_are_the_data_the_processes_and_the_images_of_a_step(change: dict, difference: str):
@@ -100,10 +101,13 @@ def test_what_fixes_none_may_change(recipe: dict):
     assert check_same_run(saved(), now, SITUATION, allowed=False) == []
 
 
-def test_other_images_a_step_need_an_epochs_end():
-    now = {**SITUATION, "images a step": 64}
-    assert len(differences(RECIPE, now)) == 1
-    with pytest.raises(InvalidSetting, match="needs a checkpoint at an epoch's end"):
+@pytest.mark.parametrize(
+    "change", [{"images a batch": 64}, {"images a batch": 16, "batches a step": 2}]
+)
+def test_other_batches_need_an_epochs_end(change: dict):
+    now = {**SITUATION, **change}
+    assert len(differences(RECIPE, now)) == len(change)
+    with pytest.raises(InvalidSetting, match="need a checkpoint at an epoch's end"):
         differences(RECIPE, now, ends_epoch=False)
     assert len(differences(RECIPE, {**SITUATION, "processes": 2}, ends_epoch=False)) == 1
 
@@ -116,7 +120,8 @@ def test_the_situation_is_what_the_trainer_and_the_data_make_it():
     data = Digits(DataSettings(name="Digits", batch_size=16))
     trainer = L.Trainer(accelerator="cpu", accumulate_grad_batches=3, max_epochs=4, logger=False)
     found = situation_of(trainer, data, ScheduleSettings())
-    assert found == {"data": data.fingerprint(), "processes": 1, "images a step": 48}
+    sizes = {"images a batch": 16, "batches a step": 3}
+    assert found == {"data": data.fingerprint(), "processes": 1, **sizes}
     bending = situation_of(trainer, data, ScheduleSettings(name="cosine"))
     assert bending == {**found, "epochs": 4, "steps": -1}
     other = Digits(DataSettings(name="Digits", held_out=0))
