@@ -88,9 +88,7 @@ def evaluated(rank: int, counts: list[int], batch_size: int) -> list[tuple[Any, 
 def miscounted(rank: int, limit: float) -> str:
     """Evaluate nine images by a sampler that gives them all to every rank; return the error."""
     data = few_digits(9)
-    data.test_dataloader = lambda: BatchLoader(  # type: ignore[method-assign]
-        data.splits["test"], BatchSampler(9, 4, seed=None)
-    )
+    data.test_dataloader = lambda: BatchLoader(data.splits["test"], BatchSampler(9, 4, seed=None))
     trainer = make_trainer({**QUIET, "limit_test_batches": limit}, timeout=30)
     try:
         trainer.test(Classifier(small_net()), data, verbose=False)

@@ -49,6 +49,15 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return err.removeprefix("resnet-hub: ").rstrip()
 
 
+def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that fails in one line, after the lines of its run; return that line."""
+    capsys.readouterr()
+    assert command(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
 def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
     """Start ``resnet-hub`` in a process of its own."""
     return subprocess.Popen(

@@ -105,6 +105,7 @@ def _own_recipe(layer: Layer, flags: Layer) -> Recipe:
 
 
 def _is_checkpoint(folder: Path) -> bool:
+    # By the file's name: what knows it imports Lightning, and refusals come before that.
     return (folder / "manifest.json").is_file()
 
 

@@ -1,6 +1,7 @@
 """Sets that fit in memory: uint8 arrays, gathered and augmented a whole batch at a time."""
 
 import hashlib
+from collections.abc import Iterator
 from functools import cached_property
 from statistics import fmean
 from typing import ClassVar, cast
@@ -55,20 +56,24 @@ class ArrayDataset:
     def fingerprint(self) -> str:
         """Return a hex SHA-256 over the split's pixels and labels, in order."""
         digest = hashlib.sha256(repr(tuple(self.images.shape[1:])).encode())
-        rows = torch.arange(len(self.images)) if self.rows is None else self.rows
-        digest.update(self.labels[rows].numpy().tobytes())
-        for start in range(0, len(rows), 4096):  # a copy of them all would double the memory
-            digest.update(self.images[rows[start : start + 4096]].numpy().tobytes())
+        digest.update(self.targets.numpy().tobytes())
+        for images in self._parts():
+            digest.update(images.numpy().tobytes())
         return digest.hexdigest()
 
     def mean_image(self) -> tuple[float, ...]:
         """Return the split's mean image: ``C·H·W`` numbers in [0, 1], rounded to 6 decimals."""
-        rows = torch.arange(len(self.images)) if self.rows is None else self.rows
         total = torch.zeros(self.images.shape[1:], dtype=torch.int64)
-        for start in range(0, len(rows), 4096):  # a copy of them all would double the memory
-            total += self.images[rows[start : start + 4096]].sum(0, dtype=torch.int64)
-        mean = total.to(torch.float64).flatten() / (255 * len(rows))
+        for images in self._parts():
+            total += images.sum(0, dtype=torch.int64)
+        mean = total.to(torch.float64).flatten() / (255 * len(self))
         return tuple(round(x, 6) for x in mean.tolist())
+
+    def _parts(self) -> Iterator[Tensor]:
+        """Yield the split's images in order, some at a time: a copy would double the memory."""
+        rows = torch.arange(len(self.images)) if self.rows is None else self.rows
+        for start in range(0, len(rows), 4096):
+            yield self.images[rows[start : start + 4096]]
 
 
 class ArrayDataModule(DataModule):

@@ -5,7 +5,7 @@ from typing import Any
 
 from resnet_hub.data.module import DataModule
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.fit import measure
+from resnet_hub.learning.measure import measure
 from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.provenance import Score

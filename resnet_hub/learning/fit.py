@@ -1,21 +1,17 @@
 """A whole run: from a recipe to a trained, tested and exported model folder."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
 from resnet_hub.data.module import DataModule, open_data
-from resnet_hub.data.workers import workers_named
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.checkpoints import (
     FolderCheckpoints,
@@ -23,10 +19,9 @@ from resnet_hub.learning.checkpoints import (
     read_training_checkpoint,
 )
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.fingerprints import Witness
 from resnet_hub.learning.journal import Journal, MetricsFile
 from resnet_hub.learning.keeper import Keeper
-from resnet_hub.learning.memory import memory_named
+from resnet_hub.learning.measure import measure
 from resnet_hub.learning.progress import Progress, RunBar
 from resnet_hub.learning.resuming import (
     check_same_classes,
@@ -38,12 +33,12 @@ from resnet_hub.learning.resuming import (
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.stopping import StopCleanly, interruptible
-from resnet_hub.learning.trainer import make_trainer
+from resnet_hub.learning.trainer import instance, losses_named, make_trainer, refusals_named
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
 from resnet_hub.weights.card import Card, read_card
 from resnet_hub.weights.hub import resolve
-from resnet_hub.weights.provenance import Provenance, Receipt, Score, software
+from resnet_hub.weights.provenance import Provenance, software
 from resnet_hub.zoo import name_of
 
 Say = Callable[[str], None]
@@ -95,7 +90,7 @@ def fit(
             clear_later(run, saved["global_step"], say)
         del saved
         say(f"run {run.folder}")
-        with _refusals_named(), _losses_named(data, train=True):
+        with refusals_named(), losses_named(data, train=True):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
         return _finish(recipe, run, trainer, classifier, data)
 
@@ -146,35 +141,6 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     return data, classifier
 
 
-def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Score:
-    """Score a classifier's finished net on ``data.tested``, each image once; same on every rank.
-
-    The score has a receipt unless ``trainer.limit_test_batches`` leaves images out.
-
-    Raises:
-        InvalidSetting: The trainer's options leave no image.
-    """
-    witness = Witness()
-    with _refusals_named(), _losses_named(data, train=False), _watching(trainer, witness):
-        results = trainer.test(classifier, data, verbose=False)
-    values = results[0] if results else {"test/n": 0}
-    n = round(values["test/n"])
-    if n == 0:
-        raise InvalidSetting("trainer.limit_test_batches, or the data: no image to measure on")
-    # Logged values are float32; of a known n the fraction is exact.
-    top1, top5 = (round(values[f"test/{name}"] * n) / n for name in ("top1", "top5"))
-    limit = trainer.limit_test_batches
-    whole = isinstance(limit, float) and limit == 1  # the integer is one batch
-    receipt = Receipt(
-        **witness.found,
-        preprocess=data.preprocess,
-        precision=str(trainer.precision),
-        device=trainer.strategy.root_device.type,
-        versions=software(),
-    )
-    return Score(data=data.measured, top1=top1, top5=top5, n=n, receipt=receipt if whole else None)
-
-
 def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: Say) -> L.Trainer:
     bar = recipe.trainer.get("enable_progress_bar", bar)
     metrics = MetricsFile(run.metrics)
@@ -182,7 +148,7 @@ def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: 
         Journal(run, metrics),
         progress := Progress(metrics, say, lines=not bar, heartbeat=recipe.progress.heartbeat),
         StopCleanly(keeper.save, say),
-        *(_instance(entry, "callbacks", Callback) for entry in recipe.callbacks),
+        *(instance(entry, "callbacks", Callback) for entry in recipe.callbacks),
         keeper,
     ]
     if bar:
@@ -196,7 +162,7 @@ def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: 
     return make_trainer(
         {
             **options,
-            "logger": [metrics, *(_instance(entry, "logger", Logger) for entry in recipe.logger)],
+            "logger": [metrics, *(instance(entry, "logger", Logger) for entry in recipe.logger)],
             "callbacks": callbacks,
             "plugins": [FolderCheckpoints(recipe.to_dict())],
             "default_root_dir": run.folder,
@@ -226,59 +192,6 @@ def _finish(
         classifier.finished.save_pretrained(run.model, provenance=origin)
     trainer.strategy.barrier("exported")
     return Result(run, read_card(run.model), epochs)
-
-
-@contextmanager
-def _watching(trainer: L.Trainer, callback: Callback) -> Iterator[None]:
-    callbacks = cast(Any, trainer).callbacks
-    callbacks.append(callback)
-    try:
-        yield
-    finally:
-        callbacks.remove(callback)
-
-
-@contextmanager
-def _losses_named(data: DataModule, *, train: bool) -> Iterator[None]:
-    """Let a lost loader's worker, and memory that is not there, be one line.
-
-    Raises:
-        WorkerLost: A worker was killed, or hangs.
-        OutOfMemory: There was not enough memory for a batch.
-    """
-    with workers_named(data.described, data.settings.timeout), memory_named(data, train=train):
-        yield
-
-
-@contextmanager
-def _refusals_named() -> Iterator[None]:
-    """Let what Lightning refuses of its options be one line.
-
-    Raises:
-        InvalidSetting: Lightning refuses them.
-    """
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
-
-
-def _instance(entry: Any, section: str, kind: type) -> Any:
-    if isinstance(entry, str):
-        entry = {"class_path": entry}
-    path = entry.get("class_path", "") if isinstance(entry, dict) else ""
-    module, _, name = str(path).rpartition(".")
-    if not module:
-        raise InvalidSetting(
-            f"{section}: {entry!r} needs a class_path such as lightning.pytorch.callbacks.Timer"
-        )
-    try:
-        found = getattr(import_module(module), name)
-        if not (isinstance(found, type) and issubclass(found, kind)):
-            raise TypeError(f"it is no Lightning {kind.__name__}")  # and is not called
-        return found(**entry.get("init_args", {}))
-    except Exception as error:  # anyone's code
-        raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
 
 
 def _commit() -> str | None:

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -13,10 +13,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.checkpoints import numbered, sweep, verify
+from resnet_hub.learning.plan import between_steps
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import CheckpointSettings
 from resnet_hub.learning.state import pack
-from resnet_hub.learning.stopping import between_steps
 
 _LOOK_EVERY = 10  # batches between two looks of several ranks at rank 0's clock
 
@@ -65,7 +65,7 @@ class Keeper(Checkpoint):
             return
         if trainer.is_global_zero:
             sweep(self.run.checkpoints)
-        for callback in _callbacks(trainer):
+        for callback in cast(Any, trainer).callbacks:
             try:
                 pack(callback.state_dict(), callback.state_key)
             except InvalidSetting as error:
@@ -96,7 +96,8 @@ class Keeper(Checkpoint):
     ) -> None:
         """Write within the epoch, if it is time."""
         steps, step = self.settings.every_steps, trainer.global_step
-        self._due |= bool(steps) and step != self._counted and step % (steps or 1) == 0
+        if steps is not None and step != self._counted:
+            self._due |= step % steps == 0
         self._counted = step
         minutes = self.settings.every_minutes
         looks = trainer.world_size == 1 or (batch_idx + 1) % _LOOK_EVERY == 0
@@ -144,11 +145,6 @@ class Keeper(Checkpoint):
         others = [folder for _, folder in numbered(self.run.checkpoints, kind) if folder != newest]
         for folder in others[keep - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _callbacks(trainer: L.Trainer) -> list[Any]:
-    own: Any = trainer
-    return list(own.callbacks)
 
 
 def _ends(trainer: L.Trainer) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 from resnet_hub.learning.settings import OptimizerSettings
 
 Groups = list[dict[str, Any]]
+"""Numbers of an optimizer's parameter groups, by their names."""
 
 
 def effective_lr(settings: OptimizerSettings, images_per_step: int) -> float:
@@ -64,9 +65,9 @@ def hold_to_recipe(
     if options(optimizer) == recipe:
         return
     schedule.base_lrs = [own["initial_lr"] for own in recipe]
-    factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
-    for group, own, factor in zip(optimizer.param_groups, recipe, factors, strict=True):
-        group.update(own, lr=own["initial_lr"] * factor)
+    groups = zip(optimizer.param_groups, recipe, schedule.lr_lambdas, strict=True)
+    for group, own, factor in groups:
+        group.update(own, lr=own["initial_lr"] * factor(schedule.last_epoch))
 
 
 def options(optimizer: torch.optim.Optimizer) -> Groups:

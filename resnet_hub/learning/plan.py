@@ -47,12 +47,23 @@ def images_per_step(trainer: L.Trainer, data: DataModule) -> int:
     return data.train_batch_size() * trainer.world_size * trainer.accumulate_grad_batches
 
 
+def ends_step(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer steps with this batch."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+
+
 def is_logged(trainer: L.Trainer, batch_idx: int) -> bool:
     """Whether Lightning hands this step to the loggers; logging costs more than the metric."""
-    own = cast(Any, trainer)
-    steps = (batch_idx + 1) % own.accumulate_grad_batches == 0 or own.is_last_batch
-    every: int = own.log_every_n_steps
-    return steps and every > 0 and (trainer.global_step + 1) % every == 0
+    every: int = cast(Any, trainer).log_every_n_steps
+    return ends_step(trainer, batch_idx) and every > 0 and (trainer.global_step + 1) % every == 0
+
+
+def between_steps(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer stepped, and its next step is what follows: no validation, no end."""
+    each_epoch = trainer.check_val_every_n_epoch is not None
+    done = batch_idx + 1 if each_epoch else trainer.fit_loop.total_batch_idx + 1
+    validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
+    return ends_step(trainer, batch_idx) and not validates and not trainer.is_last_batch
 
 
 def check_match(net: ResNet, data: DataModule) -> None:

@@ -16,7 +16,7 @@ from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.journal import MetricsFile
 from resnet_hub.learning.optimizers import effective_lr
 from resnet_hub.learning.pace import Pace, duration
-from resnet_hub.learning.plan import images_per_step, run_length
+from resnet_hub.learning.plan import ends_step, images_per_step, run_length
 from resnet_hub.zoo import name_of
 
 
@@ -80,9 +80,8 @@ class Progress(Callback):
         waited = _loader(trainer).waited
         self.pace.trained(len(batch.labels) * trainer.world_size, waited - self._waited)
         self._waited = waited
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        every = cast(int, cast(Any, trainer).log_every_n_steps)
-        step = trainer.global_step
+        every: int = cast(Any, trainer).log_every_n_steps
+        step, stepped = trainer.global_step, ends_step(trainer, batch_idx)
         if stepped and every and step and step % every == 0 and (lap := self.pace.lap()):
             values = {"images_per_s": lap.images_per_s, "data_wait": lap.data_wait}
             for logger in trainer.loggers:  # module.log would make tensors, to be waited for
@@ -100,7 +99,7 @@ class Progress(Callback):
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
-        module: L.LightningModule,
+        pl_module: L.LightningModule,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
@@ -120,18 +119,7 @@ class Progress(Callback):
         """Start the evaluation's clock."""
         self._begin_evaluation("testing", _tested(trainer))
 
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the batch."""
-        self.pace.evaluated(len(batch.labels) * trainer.world_size)
-        self._beat(trainer)
+    on_test_batch_end = on_validation_batch_end
 
     def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop the evaluation's clock."""

@@ -46,7 +46,7 @@ class Run:
             parent.mkdir(parents=True, exist_ok=True)
             out = _next_number(parent)
             made.insert(0, out)
-        elif out.exists() and not _is_free(out):
+        elif out.exists() and not cls(out)._is_free():
             raise InvalidSetting(
                 f"--out {out}: is there and not empty; choose another, or --resume {out}"
             )
@@ -99,18 +99,22 @@ class Run:
         """Let others have the run; remove what :meth:`create` made if nothing was trained in it."""
         if self._held is None:
             return
-        if self._made and set(self.folder.rglob("*")) <= {
-            self.recipe,
-            self.checkpoints,
-            self._lock,
-        }:
+        untrained = {self.recipe, self.checkpoints, self._lock}
+        if self._made and set(self.folder.rglob("*")) <= untrained:
             self.recipe.unlink(missing_ok=True)
             self._lock.unlink(missing_ok=True)
             with suppress(OSError):  # not made yet, or the parent of other runs
                 for folder in self._made:
                     folder.rmdir()
-
         self._release()
+
+    def _is_free(self) -> bool:
+        """Whether the folder is empty, or of a run that saved nothing: nothing is to be lost."""
+        if not self.folder.is_dir():
+            return False
+        unsaved = {self.recipe, self.metrics, self.curves, self.checkpoints, self._lock}
+        saved = [path for path in self.checkpoints.glob("*") if not path.name.startswith(".")]
+        return set(self.folder.iterdir()) <= unsaved and not saved
 
     def _release(self) -> None:
         if self._held is not None:
@@ -147,16 +151,6 @@ class Run:
         """
         found = numbered(self.checkpoints, "best")
         return found[0][1] if found else self.newest()
-
-
-def _is_free(folder: Path) -> bool:
-    """Whether a folder is empty, or a run's that saved nothing: there is nothing to be lost."""
-    if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()}
-    traces = {".lock", "checkpoints", "curves.png", "metrics.csv", "recipe.yaml"}
-    saved = [path for path in folder.glob("checkpoints/*") if not path.name.startswith(".")]
-    return names <= traces and not saved
 
 
 def _check_path(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from resnet_hub.learning.plan import between_steps
 from resnet_hub.learning.ranks import Agreement, RankStrategy
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # SLURM sends the last before the time is over
@@ -49,15 +50,6 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def between_steps(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the optimizer stepped, and its next step is what follows: no validation, no end."""
-    each_epoch = trainer.check_val_every_n_epoch is not None
-    done = batch_idx + 1 if each_epoch else trainer.fit_loop.total_batch_idx + 1
-    validates = trainer.val_check_batch is not None and done % trainer.val_check_batch == 0
-    stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-    return stepped and not validates and not trainer.is_last_batch
-
-
 class StopCleanly(Callback):
     """Stops on the first signal: in training after it saved the running step, in a test at once.
 
@@ -78,7 +70,7 @@ class StopCleanly(Callback):
         self._agreed = 0  # the signal that every rank knows of, and will stop by
         self._ranks: Agreement | None = None
         self._before: dict[int, Any] = {}
-        self._common = 0  # validation batches that every rank has
+        self._common = 0  # batches of an evaluation that every rank has
         self._validating = False
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -124,7 +116,7 @@ class StopCleanly(Callback):
     def on_validation_batch_start(
         self,
         trainer: L.Trainer,
-        module: L.LightningModule,
+        pl_module: L.LightningModule,
         batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
@@ -164,17 +156,7 @@ class StopCleanly(Callback):
         self._take_over(trainer)
         self._count_common(trainer.num_test_batches)
 
-    def on_test_batch_start(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Tell the other ranks."""
-        if batch_idx < self._common:
-            self._ask()
+    on_test_batch_start = on_validation_batch_start
 
     def on_test_batch_end(
         self,

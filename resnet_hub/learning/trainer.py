@@ -1,13 +1,18 @@
-"""Lightning's Trainer, as this package uses it."""
+"""Lightning's Trainer, as this package uses it, and what it refuses in one line."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, cast
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from resnet_hub.data.module import DataModule
+from resnet_hub.data.workers import workers_named
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.memory import memory_named
 from resnet_hub.learning.ranks import distributed_options
 
 
@@ -41,6 +46,63 @@ def make_trainer(options: Mapping[str, Any], *, timeout: float = 600.0) -> L.Tra
         raise InvalidSetting("trainer.sync_batchnorm: torch has it for GPUs alone")
     _leave_signals_alone(trainer)
     return trainer
+
+
+def instance(entry: Any, section: str, kind: type) -> Any:
+    """Return what a recipe names by its class path.
+
+    Args:
+        entry: ``{class_path, init_args}``, or the path alone.
+        section: The recipe's section, for messages.
+        kind: What it has to be: one of Lightning's classes.
+
+    Raises:
+        InvalidSetting: No such class, another kind, or one that cannot be made so.
+    """
+    if isinstance(entry, str):
+        entry = {"class_path": entry}
+    path = entry.get("class_path", "") if isinstance(entry, dict) else ""
+    module, _, name = str(path).rpartition(".")
+    if not module:
+        raise InvalidSetting(
+            f"{section}: {entry!r} needs a class_path such as lightning.pytorch.callbacks.Timer"
+        )
+    try:
+        found = getattr(import_module(module), name)
+        if not (isinstance(found, type) and issubclass(found, kind)):
+            raise TypeError(f"it is no Lightning {kind.__name__}")  # and is not called
+        return found(**entry.get("init_args", {}))
+    except Exception as error:  # anyone's code
+        raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
+
+
+@contextmanager
+def losses_named(data: DataModule, *, train: bool) -> Iterator[None]:
+    """Let a lost loader's worker, and memory that is not there, be one line.
+
+    Args:
+        data: What is read.
+        train: Whether a net is trained on it, or scored.
+
+    Raises:
+        WorkerLost: A worker was killed, or hangs.
+        OutOfMemory: There was not enough memory for a batch.
+    """
+    with workers_named(data.described, data.settings.timeout), memory_named(data, train=train):
+        yield
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """Let what Lightning refuses of its options be one line.
+
+    Raises:
+        InvalidSetting: Lightning refuses them.
+    """
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise InvalidSetting(f"trainer: {str(error).splitlines()[0]}") from error
 
 
 def _leave_signals_alone(trainer: L.Trainer) -> None:

@@ -2,7 +2,6 @@
 
 import pickle
 import resource
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from disks import small_disk
 from PIL import Image
 from reference_nets import akamaster, fill
 from safetensors.torch import load_file
@@ -348,11 +348,8 @@ def test_without_the_library_a_model_is_converted_and_said_not_to_be_proven(
 
 
 def test_a_disk_that_is_full_is_one_line(folders: Path, tmp_path: Path, capsys):
-    disk, device = tmp_path / "disk", ("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs")
-    disk.mkdir()
-    if subprocess.run([*device, disk], capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a small disk")
-    try:
+    disk = tmp_path / "disk"
+    with small_disk(disk, "1m"):
         (disk / "a.pth").write_bytes(b"older")
         message = refusal(capsys, "convert", folders / "resnet18", disk / "a.pth", "--to=timm")
         assert message == (
@@ -360,8 +357,6 @@ def test_a_disk_that_is_full_is_one_line(folders: Path, tmp_path: Path, capsys):
             "intact"
         )
         assert [path.read_bytes() for path in disk.iterdir()] == [b"older"]
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_nets_and_files_that_a_library_does_not_have_are_refused(

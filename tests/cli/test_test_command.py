@@ -1,7 +1,6 @@
 """``resnet-hub test``: scores of models and runs."""
 
 import json
-import resource
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cifar_files import write_cifar
+from disks import files_of_at_most
 from pictures import class_folders
 from PIL import Image
 from small_runs import command, fit, refusal, start
@@ -132,14 +132,10 @@ def test_nothing_is_written_of_a_part_or_where_it_is_not_wanted(model: Path, cap
 
 def test_a_folder_that_takes_no_writing_is_scored_all_the_same(model: Path, capsys):
     before = {path.name: path.read_bytes() for path in model.iterdir()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     torch.set_num_threads(1)
     assert scored(capsys, model, "--data=Digits", "--no-record")["n"] == 360  # all is imported
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # as a full disk would
-    try:
+    with files_of_at_most(100):
         found = scored(capsys, model, "--data=Digits")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (found["n"], found["recorded"]) == (360, False)
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from disks import remount, small_disk
 from small_runs import environment
 
 from resnet_hub.errors import CorruptFile, InvalidSetting, ResNetHubError
@@ -204,21 +205,15 @@ def test_of_twenty_processes_killed_while_they_save_none_leaves_a_torn_one(tmp_p
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
 def test_a_disk_that_refuses_leaves_the_last_one_and_no_rest(tmp_path: Path, trouble: str):
     place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
+    with small_disk(place, "1m"):
         write_checkpoint(place / "step-00000001", content(1))
         if trouble == "read-only":
-            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+            remount(place, "ro")
         for name in ("step-00000001", "step-00000002"):
             with pytest.raises(ResNetHubError, match=r"could not be written \((No|Read-o).*intact"):
                 write_checkpoint(place / name, content(2, size=1_000_000))
         assert [path.name for path in place.iterdir()] == ["step-00000001"]
         assert read_training_checkpoint(place / "step-00000001")["global_step"] == 1
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.fault("W3")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.callbacks import Callback
-from small_runs import checkpoint, command, fit, flip_last_bit, refusal
+from small_runs import checkpoint, command, failure, fit, flip_last_bit, refusal
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint, verify
@@ -107,19 +107,10 @@ class Unsaved(Callback):
 def test_a_callback_whose_state_cannot_be_kept_is_refused_before_any_step(tmp_path: Path, capsys):
     entry = json.dumps([{"class_path": f"{__name__}.Unsaved"}])
     arguments = ("fit", "quickstart", *TWO, "--callbacks", entry, "--out", tmp_path / "run")
-    message = refusal_behind(capsys, *arguments)
+    message = failure(capsys, *arguments)
     assert "callbacks: the state of Unsaved cannot be kept in a checkpoint" in message
     assert "Unsaved.seen: set is neither plain values nor tensors" in message
     assert not (tmp_path / "run").exists()
-
-
-def refusal_behind(capsys, *arguments: object) -> str:
-    """Run a command that fails in one line, after the line that names its run."""
-    capsys.readouterr()
-    assert command(*arguments) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.mark.fault("W2")
@@ -144,7 +135,7 @@ def test_an_older_one_stays_where_the_newest_is_not_whole(tmp_path: Path, monkey
 
     monkeypatch.setattr(keeper, "verify", damaged)
     flags = (*TWO, "--checkpoint.every_steps=1", "--out", tmp_path / "run")
-    message = refusal_behind(capsys, "fit", "quickstart", *flags)
+    message = failure(capsys, "fit", "quickstart", *flags)
     assert "damaged, its manifest has another SHA-256" in message
     assert kept(tmp_path / "run") == [1]
     monkeypatch.setattr(keeper, "verify", verify)

@@ -1,20 +1,19 @@
 """Runs killed at any step, and gone on with: nothing may tell them from runs left alone."""
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
+from disks import remount, small_disk
 from forks import Forks
 from lightning.pytorch.callbacks import ModelCheckpoint
-from small_runs import checkpoint, command, fit, refusal, start, untimed_rows
+from small_runs import checkpoint, command, failure, fit, refusal, start, untimed_rows
 from torch.utils.data import DataLoader, TensorDataset
 
 from resnet_hub.learning.checkpoints import numbered
@@ -254,34 +253,19 @@ def test_a_disk_that_fills_ends_the_run_in_one_line_and_leaves_what_it_can_go_on
     tmp_path: Path, capsys
 ):
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small file system cannot be mounted here")
     flags = (*RUN, "--checkpoint.every_steps=1", "--checkpoint.keep=9", "--model.ema_decay=null")
-    try:
-        message = refusal_behind(capsys, "fit", "quickstart", *flags, "--out", disk / "run")
+    with small_disk(disk, "6m"):
+        message = failure(capsys, "fit", "quickstart", *flags, "--out", disk / "run")
         assert "could not be written (No space left on device); what was there is intact" in message
         found = numbered(disk / "run/checkpoints", "step")
         assert found
         assert checkpoint(disk / "run")["global_step"] == found[0][0]
         names = [path.name for path in (disk / "run/checkpoints").iterdir()]
         assert not [name for name in names if name.startswith(".")]
-        subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
+        remount(disk, "size=60m")
         assert command("fit", "--resume", disk / "run") == 0
         run = fit(tmp_path / "whole", *flags)
         assert_same(disk / "run", run)
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # mapped files
-
-
-def refusal_behind(capsys, *arguments: object) -> str:
-    """Run a command that fails in one line, after the lines of its run."""
-    capsys.readouterr()
-    assert command(*arguments) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
 
 
 @pytest.mark.fault("W1")

@@ -1,11 +1,10 @@
 """The cache: filled whole, cleared, held to what came first."""
 
 import json
-import os
 import signal
-import subprocess
 from pathlib import Path
 
+import disks
 import pytest
 import torch
 from loopback_hub import LoopbackHub
@@ -178,26 +177,14 @@ def test_a_damaged_record_is_named_and_not_overwritten(home: Path, text: str):
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """Mount a file system of 64 kB; a function makes it read-only."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-
-    def freeze() -> None:
-        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-
-    try:
-        yield place, freeze
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
+    """A file system of 64 kB."""
+    with disks.small_disk(tmp_path / "disk", "64k"):
+        yield tmp_path / "disk"
 
 
 @pytest.mark.fault("H8")
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, monkeypatch):
-    place, _ = small_disk
-    monkeypatch.setenv("TORCH_HOME", str(place))
+    monkeypatch.setenv("TORCH_HOME", str(small_disk))
     cache.filled(cache.published("net.a"), fill, source="net.a")
 
     def much(folder: Path) -> None:
@@ -206,13 +193,14 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk, monkeypat
     with pytest.raises(ResNetHubError, match=r"could not be written \(No space left on device\)"):
         cache.filled(cache.published("net.b"), much, source="net.b")
     assert [entry.source for entry in cache.entries()] == ["net.a"]
-    assert not any(path.name.startswith(".net.b.") for path in place.rglob("*") if path.is_dir())
+    assert not any(
+        path.name.startswith(".net.b.") for path in small_disk.rglob("*") if path.is_dir()
+    )
 
 
 @pytest.mark.fault("H8")
 def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_disk, monkeypatch):
-    place, _ = small_disk
-    monkeypatch.setenv("TORCH_HOME", str(place))
+    monkeypatch.setenv("TORCH_HOME", str(small_disk))
     with LoopbackHub() as hub:
         hub.files["/file"] = bytes(1_000_000)
         with pytest.raises(ResNetHubError, match=r"could not be written \(No space left on device"):
@@ -222,15 +210,14 @@ def test_a_disk_that_fills_while_it_downloads_is_no_fault_of_the_network(small_d
                 source="net.b",
             )
         assert len(hub.log) == 1
-    assert not [path for path in place.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert not [path for path in small_disk.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 @pytest.mark.fault("H8")
 def test_a_cache_that_cannot_be_written_serves_what_it_holds(small_disk, monkeypatch):
-    place, freeze = small_disk
-    monkeypatch.setenv("TORCH_HOME", str(place))
+    monkeypatch.setenv("TORCH_HOME", str(small_disk))
     folder = cache.filled(cache.published("net.a"), fill, source="net.a")
-    freeze()
+    disks.remount(small_disk, "ro")
     assert cache.filled(folder, failing, source="net.a") == folder
     with pytest.raises(ResNetHubError, match=r"the cache cannot be written \(Read-only f"):
         cache.filled(cache.published("net.b"), fill, source="net.b")

@@ -2,16 +2,15 @@
 
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
+from disks import files_of_at_most
 from reference_nets import akamaster, fill
 
 from resnet_hub.errors import CorruptFile, InvalidSetting, ResNetHubError, WeightsMismatch
@@ -348,17 +347,6 @@ def test_a_checkpoint_of_another_ending_is_not_written(tmp_path, name):
     with pytest.raises(InvalidSetting, match=f"{name}: a checkpoint's name ends in .safetensors"):
         write_checkpoint(tmp_path / name, TENSORS)
     assert not list(tmp_path.iterdir())
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """Let the system refuse every byte past ``size``, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import stat
 import struct
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from disks import files_of_at_most
 
 from resnet_hub.errors import CorruptFile, InvalidSetting, ResNetHubError
 from resnet_hub.weights import store
@@ -34,17 +34,6 @@ def umask(mask: int):
         yield
     finally:
         os.umask(before)
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """Let the system refuse every byte past ``size``, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def mode(path: Path) -> int:
