@@ -57,7 +57,7 @@ def group() -> Iterator[None]:
             raise ResNetHubError(lost) from error
         raise
     finally:
-        wake()  # or this process would wait for them at its exit
+        wake()  # or this process would wait at its exit for those that were stopped
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
