@@ -41,6 +41,7 @@ class Fault:
         body: Send these bytes instead of the file's.
         vanishes: Close the connection without a word.
         cut_after: Promise the whole length, then close the connection after so many bytes.
+        holds: Keep it open instead, without a word, until the client closes it.
         headers: Put over the answer's own; ``None`` leaves one out.
         times: How many requests; ``None`` is all.
     """
@@ -52,6 +53,7 @@ class Fault:
     body: bytes | None = None
     vanishes: bool = False
     cut_after: int | None = None
+    holds: bool = False
     headers: Mapping[str, str | None] = field(default_factory=dict)
     times: int | None = None
 
@@ -279,6 +281,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data[: fault.cut_after])
+        if fault.holds:
+            self.wfile.flush()
+            self.connection.recv(1)
 
     def _send_json(
         self, content: object, status: int = 200, headers: Mapping[str, str] | None = None

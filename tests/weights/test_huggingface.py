@@ -413,7 +413,7 @@ def test_three_processes_that_fill_one_cache_end_well_and_fetch_once(hub, tmp_pa
 def test_a_process_killed_while_it_fetches_leaves_nothing_that_the_next_one_does_not_sweep(
     hub, tmp_path: Path
 ):
-    hub.faults.append(Fault("GET /_lfs/", cut_after=1000))
+    hub.faults.append(Fault("GET /_lfs/", cut_after=1000, holds=True))
     first = process(hub, tmp_path)
     while not hub.asked("GET", "/_lfs/"):
         assert first.poll() is None
@@ -426,7 +426,7 @@ def test_a_process_killed_while_it_fetches_leaves_nothing_that_the_next_one_does
 
 
 def test_a_process_that_is_told_to_end_while_it_fetches_leaves_nothing(hub, tmp_path: Path):
-    hub.faults.append(Fault("GET /_lfs/", cut_after=1000))
+    hub.faults.append(Fault("GET /_lfs/", cut_after=1000, holds=True))
     first = process(hub, tmp_path)
     while not hub.asked("GET", "/_lfs/"):
         assert first.poll() is None
