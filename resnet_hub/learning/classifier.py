@@ -86,10 +86,10 @@ class Classifier(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's own reads pickles
-        cls, checkpoint_path: str | Path
+        cls, checkpoint_path: str | Path, map_location: torch.device | str | None = None
     ) -> "Classifier":
-        """Return what a run's checkpoint holds; see :func:`~.export.restored`."""
-        return restored(cls, checkpoint_path)
+        """Return what a run's checkpoint holds, on a device; see :func:`~.export.restored`."""
+        return restored(cls, checkpoint_path).to(map_location)
 
     @property
     def finished(self) -> ResNet:
@@ -268,8 +268,8 @@ class Classifier(L.LightningModule):
         values = scores.compute()
         scores.reset()
         check_all_seen(self.trainer, int(values["n"] + values.pop("skipped")))
-        if split != "test" or not self.trainer.testing:
-            del values["n"]
+        if prefix:
+            del values["n"]  # of another net on the same images
         # The ranks' values are one already; of three equal numbers the mean may be another one.
         named = {f"{split}/{prefix}{k}": v.float() for k, v in values.items()}
         self.log_dict(named, sync_dist=True, reduce_fx="max")

@@ -74,6 +74,12 @@ class MetricsFile(Logger):
         rows = reversed(self._rows.values())
         return next((row[name] for row in rows if name in row), None)
 
+    def of_epoch(self, epoch: int) -> dict[str, float]:
+        """Return what an epoch's rows hold, the later value of each name; its pace left out."""
+        rows = (row for row in self.rows if row.get("epoch") == epoch)
+        values = {name: value for row in rows for name, value in row.items()}
+        return {n: v for n, v in values.items() if n not in (*_LEADING, *TIMING)}
+
     def log_hyperparams(self, params: Any) -> None:
         """Nothing: recipe.yaml holds them."""
 
@@ -91,7 +97,7 @@ class MetricsFile(Logger):
         table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
         for _, row in sorted(self._rows.items()):
-            table.writerow({n: int(v) if n in _LEADING else f"{v:.6g}" for n, v in row.items()})
+            table.writerow({n: int(v) if _is_count(n) else f"{v:.6g}" for n, v in row.items()})
         write_text(self.path, text.getvalue())
 
     @rank_zero_only
@@ -100,6 +106,10 @@ class MetricsFile(Logger):
         if self._open and self._rows:
             self.write()
         self._open = False
+
+
+def _is_count(name: str) -> bool:
+    return name in _LEADING or name.endswith("/n")
 
 
 class Journal(Callback):

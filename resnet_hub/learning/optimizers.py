@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import OptimizerSettings
 
 Groups = list[dict[str, Any]]
@@ -12,8 +13,15 @@ Groups = list[dict[str, Any]]
 
 
 def effective_lr(settings: OptimizerSettings, images_per_step: int) -> float:
-    """Return the learning rate in force, scaled to the images a step where the recipe asks."""
-    return settings.lr * images_per_step / 256 if settings.scaled else settings.lr
+    """Return the learning rate in force, scaled to the images a step where the recipe asks.
+
+    Raises:
+        InvalidSetting: Single precision cannot hold it.
+    """
+    lr = settings.lr * images_per_step / 256 if settings.scaled else settings.lr
+    if lr > torch.finfo(torch.float32).max:
+        raise InvalidSetting(f"optimizer.lr: {lr:g} is more than single precision holds")
+    return lr
 
 
 def parameter_groups(net: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ class Progress(Callback):
         self._steps = 0
         self._batches_a_step = 1.0
         self._evaluating: tuple[str, int] | None = None  # what is running, and its images
+        self._trained = False  # since the last epoch was told; a resumed run may begin with a next
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Say what begins, and start the clock."""
@@ -77,6 +78,7 @@ class Progress(Callback):
         batch_idx: int,
     ) -> None:
         """Count the batch; log the pace in the rows of the steps that are logged."""
+        self._trained = True
         waited = _loader(trainer).waited
         self.pace.trained(len(batch.labels) * trainer.world_size, waited - self._waited)
         self._waited = waited
@@ -175,9 +177,11 @@ class Progress(Callback):
         self.pace.end_evaluation()
 
     def _tell_epoch(self, trainer: L.Trainer) -> None:
-        if not self.lines or not trainer.logged_metrics:  # resumed at an epoch's start
+        if not self.lines or not self._trained:
             return
-        shown = [f"{n} {float(v):.4g}" for n, v in sorted(trainer.logged_metrics.items())]
+        self._trained = False
+        values = self.metrics.of_epoch(trainer.current_epoch - 1)
+        shown = [_worded(name, value) for name, value in sorted(values.items())]
         self.tell("  ".join([f"epoch {trainer.current_epoch}", *shown, *self._words(trainer)]))
 
     def _beat(self, trainer: L.Trainer) -> None:
@@ -236,6 +240,10 @@ def outline(trainer: L.Trainer, module: Classifier) -> str:
         f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
         f"epochs) in all; effective learning rate {lr:g}"
     )
+
+
+def _worded(name: str, value: float) -> str:
+    return f"{name} {value:,.0f}" if name.endswith("/n") else f"{name} {value:.4g}"
 
 
 def _data(trainer: L.Trainer) -> DataModule:

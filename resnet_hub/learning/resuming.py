@@ -17,7 +17,15 @@ from resnet_hub.learning.checkpoints import (
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import Recipe, ScheduleSettings
 
-_STATE = ("loops", "optimizer_states", "lr_schedulers", "callbacks", "epoch", "global_step", "net")
+_STATE = {
+    "loops": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "callbacks": dict,
+    "epoch": int,
+    "global_step": int,
+    "net": dict,
+}
 """What Lightning and the classifier leave in a checkpoint beside the tensors."""
 _FREE = (
     "callbacks",
@@ -138,6 +146,7 @@ def situation_of(
     ranks = trainer.world_size
     situation = {
         "data": data.fingerprint(),
+        "images": {name: len(split) for name, split in data.splits.items()},
         "processes": ranks,
         "images a batch": data.settings.batch_size * ranks,
         "batches a step": trainer.accumulate_grad_batches,
@@ -173,7 +182,7 @@ def clear_later(run: Run, step: int, say: Callable[[str], None]) -> None:
 def _check_complete(folder: Path, content: Mapping[str, Any], step: int) -> None:
     if content["global_step"] != step:
         raise CorruptFile(f"{folder}: is of step {content['global_step']}, not of its name's")
-    missing = [name for name in _STATE if name not in content]
+    missing = [name for name, kind in _STATE.items() if not isinstance(content.get(name), kind)]
     if missing:
         raise CorruptFile(
             f"{folder}: training cannot go on from it (it holds no {', '.join(missing)})"

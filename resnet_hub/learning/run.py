@@ -10,7 +10,8 @@ import yaml
 from resnet_hub.errors import DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.learning.checkpoints import numbered
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.weights.store import write_text
+from resnet_hub.weights.card import FILES
+from resnet_hub.weights.store import check_replaceable, write_text
 
 
 class Run:
@@ -108,9 +109,28 @@ class Run:
                     folder.rmdir()
         self._release()
 
+    def check_places(self) -> None:
+        """Check, before a run goes on for days, that its results can be put where they belong.
+
+        Raises:
+            InvalidSetting: Something else lies there.
+            ResNetHubError: The run's folder cannot be read.
+        """
+        try:
+            check_replaceable(self.model, FILES)
+        except InvalidSetting as error:
+            raise InvalidSetting(
+                f"{self.model}: holds something else than the model that goes there; move it away"
+            ) from error
+        except OSError as error:
+            raise ResNetHubError(f"{self.model}: cannot be read ({error.strerror})") from error
+        for path in (self.metrics, self.curves):
+            if path.is_dir():
+                raise InvalidSetting(f"{path}: a folder, where the run writes a file; move it away")
+
     def _is_free(self) -> bool:
         """Whether the folder is empty, or of a run that saved nothing: nothing is to be lost."""
-        if not self.folder.is_dir():
+        if not self.folder.is_dir() or self.metrics.is_dir() or self.curves.is_dir():
             return False
         unsaved = {self.recipe, self.metrics, self.curves, self.checkpoints, self._lock}
         saved = [path for path in self.checkpoints.glob("*") if not path.name.startswith(".")]

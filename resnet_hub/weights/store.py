@@ -81,15 +81,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, names: Collectio
     with _refusal_named(folder):
         # A link stays, and what it leads to is replaced; Path.resolve raises on a loop of links.
         folder = Path(os.path.realpath(folder))
-        if folder.exists() and not folder.is_dir():
-            raise InvalidSetting(f"{folder}: is a file; choose another folder")
-        found = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        if found and found != set(names):
-            differing = ", ".join(sorted(found ^ set(names))[:3])
-            raise InvalidSetting(
-                f"{folder}: holds other things than what would replace it ({differing}); "
-                "choose another folder"
-            )
+        check_replaceable(folder, names)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
@@ -100,6 +92,24 @@ def write_folder(folder: Path, fill: Callable[[Path], None], *, names: Collectio
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _sync_folder(folder.parent)
+
+
+def check_replaceable(folder: Path, names: Collection[str]) -> None:
+    """Check that :func:`write_folder` may put a folder there.
+
+    Raises:
+        InvalidSetting: Something else is there.
+        OSError: What is there cannot be listed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InvalidSetting(f"{folder}: is a file; choose another folder")
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if found and found != set(names):
+        differing = ", ".join(sorted(found ^ set(names))[:3])
+        raise InvalidSetting(
+            f"{folder}: holds other things than what would replace it ({differing}); "
+            "choose another folder"
+        )
 
 
 @contextmanager

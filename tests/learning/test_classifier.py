@@ -202,7 +202,7 @@ def test_validation_is_named_and_measured_on_the_held_out_images():
     assert memory.column("val/top1") == {3: pytest.approx(top1)}
     assert {name for _, row in memory.rows for name in row if "/" in name} == {
         *("train/loss", "train/epoch_loss", "train/top1", "train/top5"),
-        *("val/loss", "val/top1", "val/top5"),
+        *("val/loss", "val/top1", "val/top5", "val/n"),
     }
 
 
@@ -491,3 +491,5 @@ def test_what_plain_lightning_saves_by_our_plugin_is_the_same_classifier_again(t
     assert found.seed == 3
     for name, tensor in module.state_dict().items():
         assert torch.equal(found.state_dict()[name], tensor), name
+    elsewhere = Classifier.load_from_checkpoint(tmp_path / "checkpoint", map_location="meta")
+    assert elsewhere.device.type == "meta"

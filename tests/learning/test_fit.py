@@ -93,7 +93,7 @@ def test_the_best_epoch_by_validation_is_exported(held_out: Path):
 
 def test_a_run_with_held_out_images_is_watched_on_them_and_only_in_the_end_tested(held_out: Path):
     assert list(rows(held_out)[0]) == [
-        *("epoch", "step", "train/loss", "lr", "val/loss", "val/top1", "val/top5"),
+        *("epoch", "step", "train/loss", "lr", "val/loss", "val/top1", "val/top5", "val/n"),
         *("train/epoch_loss", "train/top1", "train/top5"),
         *TIMING,
     ]

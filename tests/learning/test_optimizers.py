@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.optimizers import build_optimizer, effective_lr, parameter_groups
 from resnet_hub.learning.settings import OptimizerSettings
 from resnet_hub.nets.resnet import ResNet
@@ -108,3 +109,9 @@ def test_the_learning_rate_grows_with_the_images_a_step_only_where_asked(
     # 8192 images at 3.2: 1706.02677 §2.1.
     settings = OptimizerSettings(lr=0.1, scaled=scaled)
     assert effective_lr(settings, images) == pytest.approx(expected)
+
+
+def test_a_learning_rate_that_single_precision_cannot_hold_is_refused():
+    assert effective_lr(OptimizerSettings(lr=3e38), 512) == 3e38
+    with pytest.raises(InvalidSetting, match=r"optimizer.lr: 6e\+38 is more than single"):
+        effective_lr(OptimizerSettings(lr=3e38, scaled=True), 512)

@@ -190,6 +190,18 @@ def test_an_epoch_within_the_heartbeat_has_its_line_alone(tmp_path: Path):
     assert [line.partition(" ")[0] for line in said] == ["cifar_resnet20:", *["epoch"] * 3]
 
 
+@pytest.mark.filterwarnings("ignore:.*logging interval")
+def test_an_epochs_line_has_the_epochs_own_values_and_the_images_validated(tmp_path: Path):
+    lines = [line for _, line in run(tmp_path, log_every_n_steps=8).said]
+    epochs = [dict(part.rsplit(" ", 1) for part in line.split("  ")) for line in lines[1:]]
+    # Of 18 steps the 8th and the 16th are logged, in the second epoch and the third.
+    rows = {int(row["epoch"]): row for row in read_metrics(tmp_path / "metrics.csv") if "lr" in row}
+    assert ["train/loss" in epoch for epoch in epochs] == [False, True, True]
+    for number, row in rows.items():
+        assert float(epochs[number]["train/loss"]) == pytest.approx(row["train/loss"], rel=1e-3)
+    assert {epoch["val/n"] for epoch in epochs} == {"64"}
+
+
 def test_where_a_bar_shows_it_no_line_is_said(tmp_path: Path):
     said = [line for _, line in run(tmp_path, lines=False, heartbeat=0.1).said]
     assert len(said) == 1

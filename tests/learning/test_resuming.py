@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -21,8 +22,9 @@ from small_runs import (
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning import fit as fit_module
 from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint
-from resnet_hub.learning.resuming import check_same_run, situation_of
+from resnet_hub.learning.resuming import check_same_run, clear_later, situation_of
 from resnet_hub.learning.settings import (
     CheckpointSettings,
     ModelSettings,
@@ -33,6 +35,7 @@ from resnet_hub.learning.settings import (
 from resnet_hub.learning.settings import (
     DataSettings as Data,
 )
+from resnet_hub.nets.resnet import ResNet
 
 RECIPE = Recipe(optimizer=OptimizerSettings(lr=0.1), trainer={"precision": "32-true"})
 SITUATION = {"data": "a" * 64, "processes": 1, "images a batch": 32, "batches a step": 1}
@@ -121,7 +124,8 @@ def test_the_situation_is_what_the_trainer_and_the_data_make_it():
     trainer = L.Trainer(accelerator="cpu", accumulate_grad_batches=3, max_epochs=4, logger=False)
     found = situation_of(trainer, data, ScheduleSettings())
     sizes = {"images a batch": 16, "batches a step": 3}
-    assert found == {"data": data.fingerprint(), "processes": 1, **sizes}
+    images = {"train": 1257, "test": 360, "val": 180}
+    assert found == {"data": data.fingerprint(), "images": images, "processes": 1, **sizes}
     bending = situation_of(trainer, data, ScheduleSettings(name="cosine"))
     assert bending == {**found, "epochs": 4, "steps": -1}
     other = Digits(DataSettings(name="Digits", held_out=0))
@@ -220,7 +224,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_ends_nothing_later(
 
 def test_the_best_weights_of_a_later_step_are_not_those_of_a_changed_run(run: Path, capsys):
     shutil.rmtree(newest(run))
-    (run / "checkpoints/best-00000018").mkdir()
+    (run / "checkpoints/best-00000018").mkdir(exist_ok=True)
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("label_smoothing: 0.1", "label_smoothing: 0.2"))
     assert command("fit", "--resume", run, "--allow-changed") == 0
@@ -232,10 +236,34 @@ def test_the_best_weights_of_a_later_step_are_not_those_of_a_changed_run(run: Pa
 def test_damaged_best_weights_are_said_and_the_best_of_what_comes_is_exported(run: Path, capsys):
     shutil.rmtree(newest(run))
     (_, best), *_ = numbered(run / "checkpoints", "best")
+    best = best.rename(best.with_name("best-00000012"))  # whichever it is on this machine
     flip_last_bit(best / "tensors.safetensors")
     assert command("fit", "--resume", run) == 0
     assert f"set-aside-{best.name}: {best}/tensors.safetensors: damaged" in capsys.readouterr().out
     assert numbered(run / "checkpoints", "best")[0][0] == 18
+
+
+def test_best_weights_damaged_while_a_run_goes_on_leave_its_newest_to_export(
+    run: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    (_, best), *_ = numbered(run / "checkpoints", "best")
+
+    def cleared(*arguments: Any) -> None:  # and a moment later the disk loses a bit
+        clear_later(*arguments)
+        flip_last_bit(best / "tensors.safetensors")
+
+    monkeypatch.setattr(fit_module, "clear_later", cleared)
+    assert command("fit", "--resume", run) == 0
+    line = f"left out, and the newest weights are exported: {best}/tensors.safetensors: damaged"
+    assert line in capsys.readouterr().out
+    weights = checkpoint(run)["state_dict"]["net.fc.weight"]
+    assert torch.equal(ResNet.from_pretrained(run / "model").fc.weight, weights)
+
+
+def test_what_lies_where_the_model_goes_is_refused_before_a_run_goes_on(run: Path, capsys):
+    (run / "model/notes.txt").write_text("mine")
+    line = refusal(capsys, "fit", "--resume", run)
+    assert line.endswith("model: holds something else than the model that goes there; move it away")
 
 
 def test_an_allowed_change_of_the_optimizer_is_in_force(run: Path, three: Path):

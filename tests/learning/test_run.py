@@ -61,6 +61,15 @@ def test_an_empty_folder_can_be_chosen_and_a_full_one_or_a_file_cannot(tmp_path:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "curves.png"])
+def test_a_folder_where_a_run_writes_a_file_is_no_place_for_one(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir()
+    with pytest.raises(InvalidSetting, match="is there and not empty"):
+        Run.create(RECIPE, "digits", tmp_path)
+    with pytest.raises(InvalidSetting, match=f"{name}: a folder, where the run writes a file"):
+        Run(tmp_path).check_places()
+
+
 def test_a_run_that_never_trained_is_forgotten_with_the_folders_made_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -142,7 +151,7 @@ def test_a_disk_that_refuses_leaves_no_half_of_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["räume", "a b", "{x}", "line\nbreak", "a:b", "-x", "100%"])
+@pytest.mark.parametrize("name", ["räume", "a b", "{x}", "line\nbreak", "a:b", "-x", "100%", "\udcff"])
 def test_a_folder_may_be_called_almost_anything(tmp_path: Path, name: str):
     assert command("fit", "quickstart", *TINY, "--out", tmp_path / name) == 0
     assert (tmp_path / name / "model/config.json").is_file()
