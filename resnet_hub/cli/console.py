@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_hub.cli import stdout
-from resnet_hub.data.workers import wake
 from resnet_hub.errors import ResNetHubError, printable
 from resnet_hub.learning.fit import Result
 from resnet_hub.learning.ranks import lost_rank
@@ -57,7 +56,6 @@ def group() -> Iterator[None]:
             raise ResNetHubError(lost) from error
         raise
     finally:
-        wake()  # or this process would wait at its exit for those that were stopped
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

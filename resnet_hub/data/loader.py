@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
-from resnet_hub.data.workers import end, ended_after, prepare, workers_named
+from resnet_hub.data.workers import WorkersIterator, end, prepare, workers_named
 from resnet_hub.errors import BadData, ResNetHubError, WorkerLost
 
 _log = logging.getLogger("resnet_hub")
@@ -100,7 +100,14 @@ class BatchLoader(DataLoader[Batch]):
 
     @property
     def _workers(self) -> list[BaseProcess]:
-        return cast(Any, self)._iterator._workers if self.num_workers else []
+        iterator = cast(Any, self)._iterator  # none before the first pass
+        return iterator._workers if iterator else []
+
+    def _get_iterator(self) -> Any:
+        if not self.num_workers:
+            return super()._get_iterator()
+        cast(Any, self).check_worker_number_rationality()
+        return WorkersIterator(self)
 
     def _workers_named(self) -> AbstractContextManager[None]:
         return workers_named(self.name, self.timeout, reading=self.num_workers > 0)
@@ -108,7 +115,7 @@ class BatchLoader(DataLoader[Batch]):
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             began = perf_counter()
-            with self._workers_named(), ended_after(self.timeout + 1, self._workers):
+            with self._workers_named():
                 batch = next(batches, None)
             self.waited += perf_counter() - began
             if batch is None:

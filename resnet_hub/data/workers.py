@@ -6,15 +6,40 @@ Imports no Lightning: workers that are started afresh import this module.
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
-from threading import Timer
+from multiprocessing.util import Finalize
+from threading import Event, Timer
 from time import sleep
 from types import TracebackType
+from typing import Any, cast
+
+from torch.utils.data.dataloader import DataLoader, _MultiProcessingDataLoaderIter
 
 from resnet_hub.errors import WorkerLost
+
+
+class WorkersIterator(_MultiProcessingDataLoaderIter):
+    """Torch's iterator over what workers read, which waits for none that was stopped.
+
+    Args:
+        loader: Whose passes it makes, one after the other; it has a timeout.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        cast(Any, super()).__init__(loader)  # torch's own, of some versions, is untyped
+        # As the process exits, multiprocessing joins those that nothing has shut down till then.
+        Finalize(self, wake, (self._workers,), exitpriority=0)
+
+    def _get_data(self) -> Any:  # in a pass, and as one begins: what is left of the one before
+        with ended_after(self._timeout + 1, self._workers):
+            return cast(Any, super())._get_data()
+
+    def _shutdown_workers(self) -> None:  # by Lightning where a run ends, or as this is let go of
+        wake(self._workers)
+        cast(Any, super())._shutdown_workers()
 
 
 def prepare(worker: int) -> None:
@@ -74,7 +99,7 @@ def workers_named(data: str, timeout: float, *, reading: bool = False) -> Iterat
 
 
 @contextmanager
-def ended_after(seconds: float, workers: Sequence[BaseProcess]) -> Iterator[None]:
+def ended_after(seconds: float, workers: Collection[BaseProcess]) -> Iterator[None]:
     """End workers that a batch is waited for any longer.
 
     Torch has a timeout of its own, but waits for ever for a worker that is stopped while it hands
@@ -83,14 +108,19 @@ def ended_after(seconds: float, workers: Sequence[BaseProcess]) -> Iterator[None
     Raises:
         RuntimeError: They were ended; torch's words for its timeout.
     """
-    timer = Timer(seconds, end, (workers,))
+    late = Event()
+
+    def give_up() -> None:
+        late.set()  # before the first of them breaks its pipe
+        end(workers)
+
+    timer = Timer(seconds, give_up)
     timer.daemon = True
-    if workers:
-        timer.start()
+    timer.start()
     try:
         yield
     except (EOFError, ConnectionError, RuntimeError) as error:
-        if timer.finished.is_set():
+        if late.is_set():
             raise RuntimeError("DataLoader timed out") from error
         raise
     finally:
@@ -104,18 +134,19 @@ def _lost(data: str, reason: str) -> str:
     )
 
 
-def wake() -> None:
-    """Let this process's workers that were stopped go on, so that they heed that it ends."""
+def wake(workers: Collection[BaseProcess]) -> None:
+    """Let workers of this process that were stopped go on, so that they heed that they are to end.
+
+    Forked processes inherit iterators, with workers that are none of theirs.
+    """
     for worker in active_children():
-        if worker.pid is not None and hasattr(signal, "SIGCONT"):
+        if worker in workers and worker.pid is not None and hasattr(signal, "SIGCONT"):
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGCONT)
 
 
-def end(workers: Iterable[BaseProcess]) -> None:
+def end(workers: Collection[BaseProcess]) -> None:
     """End workers that may hang, or be stopped; torch waits for each of them in vain."""
     for worker in workers:
-        if worker.pid is not None and worker.is_alive():
-            worker.terminate()
-            if hasattr(signal, "SIGCONT"):
-                os.kill(worker.pid, signal.SIGCONT)
+        worker.terminate()
+    wake(workers)

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,65 @@ def test_a_worker_that_is_lost_in_a_later_pass_is_named_in_time(how: str, at: in
     assert time.monotonic() - began < 5
     assert "\n" not in str(found.value)
     del data, found
+
+
+def test_workers_that_are_stopped_between_passes_are_named_in_time_as_the_next_begins():
+    data = BatchLoader(
+        Failing("", -1),  # type: ignore[arg-type]
+        BatchSampler(COUNT, 4, seed=None),
+        workers=2,
+        timeout=1,
+        name="Pets train",
+    )
+    begun = iter(data)
+    next(begun)
+    begun.close()  # type: ignore[attr-defined]
+    time.sleep(0.5)  # the other batches are on their way, their memory still the workers'
+    stop_workers()
+    began = time.monotonic()
+    with pytest.raises(WorkerLost, match=r"^Pets train: no batch in 1 s: a process"):
+        next(iter(data))
+    assert time.monotonic() - began < 5
+
+
+def test_what_is_left_of_a_pass_may_take_longer_than_one_batch_as_the_next_begins():
+    class Slow(Failing):
+        def __getitem__(self, selection: Selection) -> Batch:
+            if selection.epoch == 0 and 0 not in selection.indices:
+                time.sleep(2.3)
+            return super().__getitem__(selection)
+
+    data = BatchLoader(Slow("", -1), BatchSampler(COUNT, 4, seed=None), workers=1, timeout=3)
+    begun = iter(data)
+    next(begun)  # the worker goes on to the two others
+    begun.close()  # type: ignore[attr-defined]
+    data.order.set_epoch(1)
+    assert len(list(data)) == 3
+
+
+def test_a_process_ends_whose_idle_workers_are_stopped():
+    process = get_context("fork").Process(target=leave_workers_stopped)
+    process.start()
+    process.join(15)
+    code = process.exitcode
+    process.kill()
+    assert code == 0
+
+
+def leave_workers_stopped() -> None:
+    data = BatchLoader(Failing("", -1), BatchSampler(COUNT, 4, seed=None), workers=2)  # type: ignore[arg-type]
+    assert len(list(data)) == 3
+    stop_workers()
+    never_let_go.append(data)
+
+
+never_let_go: list[BatchLoader] = []
+
+
+def stop_workers() -> None:
+    for worker in active_children():
+        assert worker.pid
+        os.kill(worker.pid, signal.SIGSTOP)
 
 
 def test_a_worker_that_is_only_slow_is_waited_for():

@@ -151,7 +151,9 @@ def test_a_disk_that_refuses_leaves_no_half_of_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["räume", "a b", "{x}", "line\nbreak", "a:b", "-x", "100%", "\udcff"])
+@pytest.mark.parametrize(
+    "name", ["räume", "a b", "{x}", "line\nbreak", "a:b", "-x", "100%", "\udcff"]
+)
 def test_a_folder_may_be_called_almost_anything(tmp_path: Path, name: str):
     assert command("fit", "quickstart", *TINY, "--out", tmp_path / name) == 0
     assert (tmp_path / name / "model/config.json").is_file()
