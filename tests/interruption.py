@@ -52,6 +52,9 @@ class SignalAt(Callback):
         if stage == "fit":
             self._reached("setup", trainer)
 
+    def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        self._reached("after the " + stage, trainer)  # an enumeration, whose str() is another
+
     def _reached(self, hook: str, trainer: L.Trainer) -> None:
         done = 0 if hook == "setup" else trainer.fit_loop.total_batch_idx
         if self.rank not in (None, trainer.global_rank):

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,8 @@ def _run(
         os.dup2(file, stream.fileno())
     sys.stdout.reconfigure(line_buffering=True)
     os.environ.update(variables)
+    # Loaders' workers come as in a process that nothing forked, not from one more server.
+    set_start_method(get_all_start_methods()[0], force=True)
     _set_rank(rank)
     try:
         sender.send(function(rank, *arguments))

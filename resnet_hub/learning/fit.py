@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers.logger import Logger
 
 from resnet_hub.data.module import DataModule, open_data
-from resnet_hub.errors import InvalidSetting
+from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.learning.checkpoints import (
     FolderCheckpoints,
     finished_epochs,
@@ -78,6 +78,8 @@ def fit(
         ResNetHubError: The recipe, the data, the weights or the checkpoint cannot be used.
     """
     with interruptible():
+        if resume:
+            run.check_places()
         checkpoint, saved = newest_checkpoint(run, say) if resume else (None, {})
         data, classifier = build(recipe)
         keeper = Keeper(run, recipe.checkpoint, monitor="val/top1" if data.selects else None)
@@ -92,7 +94,7 @@ def fit(
         say(f"run {run.folder}")
         with refusals_named(), losses_named(data, train=True):
             trainer.fit(classifier, data, ckpt_path=checkpoint, weights_only=True)
-        return _finish(recipe, run, trainer, classifier, data)
+        return _finish(recipe, run, trainer, classifier, data, say)
 
 
 def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
@@ -147,12 +149,11 @@ def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: 
     callbacks: list[Callback] = [
         Journal(run, metrics),
         progress := Progress(metrics, say, lines=not bar, heartbeat=recipe.progress.heartbeat),
-        StopCleanly(keeper.save, say),
+        *([RunBar(progress)] if bar else []),
         *(instance(entry, "callbacks", Callback) for entry in recipe.callbacks),
+        StopCleanly(keeper.save, say, hold=True),  # behind those whose state it saves
         keeper,
     ]
-    if bar:
-        callbacks.append(RunBar(progress))
     options: dict[str, Any] = {
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
@@ -172,10 +173,15 @@ def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: 
 
 
 def _finish(
-    recipe: Recipe, run: Run, trainer: L.Trainer, classifier: Classifier, data: DataModule
+    recipe: Recipe,
+    run: Run,
+    trainer: L.Trainer,
+    classifier: Classifier,
+    data: DataModule,
+    say: Say,
 ) -> Result:
     run = Run(Path(trainer.strategy.broadcast(str(run.folder))))
-    last, content = run.newest(), read_training_checkpoint(run.chosen())
+    last, content = run.newest(), _chosen(run, say)
     epochs = finished_epochs(read_training_checkpoint(last))
     classifier.load_state_dict(content["state_dict"])
     origin = Provenance(
@@ -192,6 +198,17 @@ def _finish(
         classifier.finished.save_pretrained(run.model, provenance=origin)
     trainer.strategy.barrier("exported")
     return Result(run, read_card(run.model), epochs)
+
+
+def _chosen(run: Run, say: Say) -> dict[str, Any]:
+    """Return the checkpoint that is exported: the newest, where the best was damaged meanwhile."""
+    try:
+        return read_training_checkpoint(run.chosen())
+    except CorruptFile as error:
+        if run.chosen() == run.newest():
+            raise
+        say(f"left out, and the newest weights are exported: {error}")
+        return read_training_checkpoint(run.newest())
 
 
 def _commit() -> str | None:

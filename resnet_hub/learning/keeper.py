@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.checkpoints import numbered, sweep, verify
 from resnet_hub.learning.plan import between_steps
+from resnet_hub.learning.ranks import Agreement
 from resnet_hub.learning.run import Run
 from resnet_hub.learning.settings import CheckpointSettings
 from resnet_hub.learning.state import pack
-
-_LOOK_EVERY = 10  # batches between two looks of several ranks at rank 0's clock
 
 
 class Keeper(Checkpoint):
@@ -46,6 +44,7 @@ class Keeper(Checkpoint):
         self._counted = 0  # the step of the batch before
         self._written = time.monotonic()
         self._due = False
+        self._clocks: Agreement | None = None  # of several ranks, whether it is time by one's
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score so far."""
@@ -83,8 +82,17 @@ class Keeper(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Begin to count minutes and steps; a best that is not there is none."""
         self._written, self._counted = time.monotonic(), trainer.global_step
+        if self.settings.every_minutes is not None:
+            self._clocks = Agreement.of(trainer)
         if not trainer.strategy.broadcast(bool(numbered(self.run.checkpoints, "best"))):
             self._best = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell the other ranks whether it is time; they answer while the batch is trained on."""
+        if self._clocks:
+            self._clocks.ask(self._is_time())
 
     def on_train_batch_end(
         self,
@@ -99,10 +107,7 @@ class Keeper(Checkpoint):
         if steps is not None and step != self._counted:
             self._due |= step % steps == 0
         self._counted = step
-        minutes = self.settings.every_minutes
-        looks = trainer.world_size == 1 or (batch_idx + 1) % _LOOK_EVERY == 0
-        if minutes is not None and looks:
-            self._due |= self._is_time(trainer, minutes)
+        self._due |= bool(self._clocks.read()) if self._clocks else self._is_time()
         # Where the run ends within an epoch, a longer one has to go on with the epoch's rest.
         if (self._due or _is_cut(trainer)) and between_steps(trainer, batch_idx):
             self.save(trainer)
@@ -132,12 +137,9 @@ class Keeper(Checkpoint):
         self._remove_others(folder, "step", keep=self.settings.keep)
         self._written, self._saved, self._due = time.monotonic(), trainer.global_step, False
 
-    def _is_time(self, trainer: L.Trainer, minutes: float) -> bool:
-        late = time.monotonic() - self._written >= 60 * minutes
-        if trainer.world_size == 1:
-            return late
-        told = torch.tensor(int(late), device=trainer.strategy.root_device)
-        return bool(trainer.strategy.reduce(told, reduce_op="max"))
+    def _is_time(self) -> bool:
+        minutes = self.settings.every_minutes
+        return minutes is not None and time.monotonic() - self._written >= 60 * minutes
 
     @rank_zero_only
     def _remove_others(self, newest: Path, kind: str, *, keep: int) -> None:

@@ -7,16 +7,18 @@ end the others in bounded time, and none may outlive the run.
 import atexit
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -28,6 +30,7 @@ from resnet_hub.errors import InvalidSetting
 _HARDWARE = ("accelerator", "devices", "num_nodes", "strategy")
 _GLOO = ("gloo", "closed by peer", "pair closure")  # its errors have no class of their own
 _WELL = (0, 130, 143)  # exit codes of a rank that finished, or that was stopped with the others
+_HERE = "resnet_hub/here"  # the store's key under which the ranks are counted that have come
 _GRACE = 10.0  # seconds that a rank has to end by itself, and to say why, when another was lost
 
 _log = logging.getLogger("resnet_hub")
@@ -122,6 +125,16 @@ class RankStrategy(DDPStrategy):
         self.timeout = timedelta(seconds=timeout)
         super().__init__(timeout=self.timeout, find_unused_parameters=find_unused_parameters)
 
+    def setup_distributed(self) -> None:
+        """Wait for the others where a signal is heeded, then let torch connect them."""
+        self.set_world_ranks()
+        environment = self.cluster_environment
+        store = None
+        if environment is not None and not distributed.is_initialized():
+            store = _all_here(environment, self.timeout)
+        super().setup_distributed()
+        del store  # only now; where this rank serves it, the others came to torch by it
+
     def _configure_launcher(self) -> None:
         environment = self.cluster_environment
         if environment is not None:
@@ -158,6 +171,14 @@ class Agreement:
         self._number = torch.tensor(0)
         self._work: distributed.Work | None = None
 
+    @classmethod
+    def of(cls, trainer: L.Trainer) -> "Agreement | None":
+        """Return one for a trainer's ranks, which all call this; ``None`` where it has but one."""
+        if trainer.world_size == 1:
+            return None
+        strategy = trainer.strategy  # in a notebook it is Lightning's own
+        return cls(strategy.timeout if isinstance(strategy, RankStrategy) else None)
+
     def ask(self, number: int) -> "Agreement":
         """Tell the others this rank's number, without waiting for theirs; return self."""
         self._number = torch.tensor(number)
@@ -192,6 +213,52 @@ def lost_rank(error: BaseException) -> str | None:
             "distributed.timeout; look for its own message, or for a machine that hangs"
         )
     return "stopped, because another process of this run ended"
+
+
+def _all_here(environment: ClusterEnvironment, timeout: timedelta) -> Any:
+    """Wait until every rank has come; return the store in which they are counted.
+
+    Torch waits for them in C++, where Python's handlers of signals do not run: a rank that waits
+    for one that refused, or for a node that is not there, could not be stopped.
+
+    Raises:
+        DistStoreError: Some have not come in time.
+    """
+    address, port = environment.main_address, environment.main_port
+    own_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun serves it
+    serves = own_store and environment.global_rank() == 0
+    deadline = time.monotonic() + timeout.total_seconds()
+    while not (serves or _is_served(address, port)):
+        _pause(deadline)
+    store = cast(Any, distributed).TCPStore(  # torch does not tell type checkers of it
+        address,
+        port,
+        environment.world_size(),
+        serves,
+        timeout=timeout,
+        wait_for_workers=False,
+        multi_tenant=True,  # torch's own store will have the same address
+    )
+    here = store.add(_HERE, 1)
+    while here < environment.world_size():
+        _pause(deadline)
+        here = store.add(_HERE, 0)
+    return store
+
+
+def _is_served(address: str, port: int) -> bool:
+    """Whether somebody listens there; torch's own attempts print a page for each that fails."""
+    try:
+        socket.create_connection((address, port), timeout=_GRACE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _pause(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise distributed.DistStoreError("timed out: not every process of the run has come")
+    time.sleep(0.1)
 
 
 def _watch(children: Sequence["subprocess.Popen[bytes]"]) -> None:

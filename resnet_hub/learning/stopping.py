@@ -3,13 +3,15 @@
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import active_children
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from resnet_hub.data.workers import wake
 from resnet_hub.learning.plan import between_steps
-from resnet_hub.learning.ranks import Agreement, RankStrategy
+from resnet_hub.learning.ranks import Agreement
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # SLURM sends the last before the time is over
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
@@ -55,18 +57,28 @@ class StopCleanly(Callback):
 
     The step is one of the optimizer. Where a validation follows it, or is running, that is stopped
     after a batch, and a resumed run begins with it anew. Several ranks stop at the same step,
-    whichever of them was told: they tell each other as each batch begins, and know as it ends. A
-    SIGINT after the first signal kills at once; other signals then say the same again, as those do
-    who watch over processes.
+    whichever of them was told: they tell each other as each batch begins, and know as it ends. They
+    do so the last time as a test ends: a signal that comes later stops none of them. A SIGINT after
+    the first signal kills at once; other signals then say the same again, as those do who watch
+    over processes.
 
     Args:
         save: Writes the checkpoint that training goes on from; all ranks call it.
         say: Takes a line for the person who waits.
+        hold: Keep the signals between a training and its test, and after that: whoever runs both
+            gives them back, as :func:`interruptible` does.
     """
 
-    def __init__(self, save: Callable[[L.Trainer], None], say: Callable[[str], None]) -> None:
-        self.save, self.say = save, say
+    def __init__(
+        self,
+        save: Callable[[L.Trainer], None],
+        say: Callable[[str], None],
+        *,
+        hold: bool = False,
+    ) -> None:
+        self.save, self.say, self.hold = save, say, hold
         self._noted = 0
+        self._answer = ""  # what the person is told who sent it
         self._agreed = 0  # the signal that every rank knows of, and will stop by
         self._ranks: Agreement | None = None
         self._before: dict[int, Any] = {}
@@ -75,10 +87,13 @@ class StopCleanly(Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Take the signals over, until the training has ended."""
+        self._answer = "stopping after this step"
         self._take_over(trainer)
 
     def teardown(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Give the signals back to who had them before."""
+        if self.hold:
+            return
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -153,6 +168,7 @@ class StopCleanly(Callback):
 
     def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Take the signals over, until the test has ended."""
+        self._answer = "stopping after this batch"
         self._take_over(trainer)
         self._count_common(trainer.num_test_batches)
 
@@ -173,6 +189,14 @@ class StopCleanly(Callback):
         if self._agreed:
             raise Interrupted(self._agreed)
 
+    def on_test_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Stop, or let all ranks finish what follows."""
+        self._ask()
+        self._read()
+        if self._agreed:
+            raise Interrupted(self._agreed)
+        self._answer = "finishing what follows the test"
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Let the epoch be the last one; its checkpoint is saved as always."""
         self._ask()
@@ -188,11 +212,9 @@ class StopCleanly(Callback):
             raise Interrupted(self._agreed)
 
     def _take_over(self, trainer: L.Trainer) -> None:
-        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
-        if self._ranks is None and trainer.world_size > 1:
-            strategy = trainer.strategy  # in a notebook it is Lightning's own
-            timeout = strategy.timeout if isinstance(strategy, RankStrategy) else None
-            self._ranks = Agreement(timeout)
+        if not self._before:
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._ranks = self._ranks or Agreement.of(trainer)
 
     def _count_common(self, batches: Sequence[float]) -> None:
         """Let ranks agree in an evaluation only on batches that all of them have."""
@@ -224,7 +246,11 @@ class StopCleanly(Callback):
         if self._noted:
             return
         self._noted = signum
+        wake(active_children())  # the batch that this step waits for may be a stopped worker's
         # From now on the system's, which kills in the middle of C++ too.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         with suppress(RuntimeError):  # it came in the middle of another line
-            self.say("stopping after this step; Ctrl-C once more to stop at once")
+            if signum == signal.SIGINT:
+                self.say(f"{self._answer}; Ctrl-C once more to stop at once")
+            else:
+                self.say(f"{signal.Signals(signum).name}: {self._answer}")

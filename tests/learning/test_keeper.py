@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import ranks
 from lightning.pytorch.callbacks import Callback
 from small_runs import checkpoint, command, failure, fit, flip_last_bit, refusal
 
@@ -68,6 +69,14 @@ def test_they_are_written_when_the_settings_say(
     seen = watched(tmp_path / "run", *flags)
     assert [max(steps, default=0) for steps in seen] == newest[:-1]
     assert kept(tmp_path / "run")[0] == newest[-1]
+
+
+def test_several_ranks_write_by_the_clock_at_one_step(tmp_path: Path):
+    flags = ("--trainer.limit_train_batches=6", "--trainer.max_epochs=1", "--out=run")
+    cadence = ("--checkpoint.every_minutes=1e-9", "--checkpoint.every_epochs=null")
+    with ranks.command(2, "fit", "quickstart", *flags, *cadence, cwd=tmp_path) as both:
+        assert both.codes() == [0, 0], both.err()
+    assert kept(tmp_path / "run") == [6, 5]
 
 
 @pytest.mark.parametrize("keep", [2, 3])
@@ -172,6 +181,7 @@ def test_a_checkpoint_says_what_its_numbers_hang_on(tmp_path: Path):
     situation = content["situation"]
     assert {**situation, "data": ""} == {
         "data": "",
+        "images": {"train": 1437, "test": 360},
         "processes": 1,
         "images a batch": 32,
         "batches a step": 1,

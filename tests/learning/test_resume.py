@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from small_runs import checkpoint, command, fit, flip_last_bit, refusal, start, untimed_rows
 
 from resnet_hub.learning.checkpoints import FILES, numbered, write_checkpoint
@@ -90,6 +91,32 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(
     assert not (run / "model").exists()
     assert command("fit", "--resume", run) == 0
     assert same(run, whole(flags))
+
+
+class Batches(Callback):
+    """Counts what it saw, to be named in a recipe."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.count += 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.count = state_dict["count"]
+
+
+def test_the_state_of_a_recipes_callback_is_that_of_the_saved_step(tmp_path: Path):
+    run = tmp_path / "run"
+    (entry,) = json.loads(stopping(tmp_path / "mark", batch=3)[1])
+    callbacks = json.dumps([entry, f"{__name__}.Batches"])
+    assert command("fit", "quickstart", *SIX, "--callbacks", callbacks, "--out", run) == 130
+    assert checkpoint(run)["callbacks"]["Batches"] == {"count": 4}
+    assert command("fit", "--resume", run) == 0
+    assert checkpoint(run)["callbacks"]["Batches"] == {"count": 12}
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

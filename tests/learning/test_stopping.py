@@ -6,15 +6,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from ranks import command
+from lightning.pytorch.callbacks import Callback
+from rank_tasks import QUIET, few_digits, small_net
+from ranks import Ranks, command
 from small_runs import checkpoint, environment, start, untimed_rows
+
+from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.stopping import SIGNALS, StopCleanly
+from resnet_hub.learning.trainer import make_trainer
 
 LONG = ("fit", "quickstart", "--trainer.max_epochs=99", "--trainer.limit_train_batches=10")
 SHORT = ("fit", "quickstart", "--trainer.max_epochs=3", "--trainer.limit_train_batches=10")
+TINY = ("fit", "quickstart", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
 DDP = ("--trainer.devices=2", "--trainer.strategy=ddp")
 STOPPED = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}
 SOON = 20  # seconds
@@ -23,6 +32,16 @@ SOON = 20  # seconds
 def slow(seconds: float, hook: str = "train_batch") -> tuple[str, str]:
     arguments = {"seconds": seconds, "hook": hook}
     return "--callbacks", json.dumps([{"class_path": "interruption.Slow", "init_args": arguments}])
+
+
+def no_longer_slow(run: Path) -> None:
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("seconds: 1.0", "seconds: 0.0"))
+
+
+def signal_at(mark: Path, **arguments: object) -> tuple[str, str]:
+    entry = {"class_path": "interruption.SignalAt", "init_args": {"mark": str(mark), **arguments}}
+    return "--callbacks", json.dumps([entry])
 
 
 def saved_step(run: Path) -> int:
@@ -43,6 +62,8 @@ def test_a_signal_to_one_process_saves_and_has_its_code(tmp_path: Path, name: st
         os.kill(ranks.pid(0), getattr(signal, name))
         assert ranks.codes(SOON) == [STOPPED[name]]
         assert ranks.out().endswith(f"stopped by {name}; go on with: resnet-hub fit --resume run\n")
+        again = "stopping after this step; Ctrl-C once more to stop at once\n"
+        assert (again if name == "SIGINT" else f"{name}: stopping after this step\n") in ranks.out()
         assert ranks.err() == ""
     assert saved_step(tmp_path / "run") >= 10
 
@@ -81,8 +102,8 @@ def test_a_signal_to_any_rank_stops_all_at_one_step_and_the_run_goes_on(
 @pytest.mark.parametrize(
     ("flags", "batch", "steps"),
     [
-        pytest.param((), 5, 7, id="in the middle"),
-        pytest.param(("--trainer.val_check_interval=7",), 5, 7, id="a validation falls on it"),
+        pytest.param((), 5, 6, id="in the middle"),
+        pytest.param(("--trainer.val_check_interval=7",), 6, 7, id="a validation falls on it"),
         pytest.param(("--trainer.accumulate_grad_batches=4",), 5, 2, id="no step falls on it"),
         pytest.param((), 9, 10, id="the epoch's last step"),
     ],
@@ -90,9 +111,8 @@ def test_a_signal_to_any_rank_stops_all_at_one_step_and_the_run_goes_on(
 def test_ranks_stop_after_the_step_that_follows_or_the_next_that_allows_it(
     tmp_path: Path, flags: tuple[str, ...], batch: int, steps: int
 ):
-    sent = {"mark": str(tmp_path / "mark"), "signal": "SIGINT", "batch": batch}
-    entry = {"class_path": "interruption.SignalAt", "init_args": sent}
-    flags = (*SHORT, *flags, "--callbacks", json.dumps([entry]), "--out=run")
+    sent = signal_at(tmp_path / "mark", signal="SIGINT", batch=batch)
+    flags = (*SHORT, *flags, *sent, "--out=run")
     with command(2, *flags, cwd=tmp_path) as ranks:
         assert ranks.codes() == [130, 130], ranks.err()
     assert saved_step(tmp_path / "run") == steps
@@ -124,8 +144,7 @@ def test_a_long_validation_is_stopped_and_begun_anew(tmp_path: Path, where: tupl
         assert time.monotonic() - began < 10
     run = tmp_path / "run"
     assert saved_step(run) == (5 if where else 10)
-    recipe = run / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("seconds: 1.0", "seconds: 0.0"))
+    no_longer_slow(run)
     with command(2, "fit", "--resume=run", cwd=tmp_path) as ranks:
         assert ranks.codes() == [0, 0], ranks.err()
     assert same_weights(run, tmp_path / "whole")
@@ -143,6 +162,7 @@ def test_a_validation_of_whole_epochs_is_stopped_and_begun_anew(tmp_path: Path):
         os.kill(ranks.pid(0), signal.SIGINT)
         assert ranks.codes(SOON) == [130]
     assert saved_step(tmp_path / "run") == 6
+    no_longer_slow(tmp_path / "run")
     with command(1, "fit", "--resume=run", cwd=tmp_path) as ranks:
         assert ranks.codes() == [0], ranks.err()
     assert same_weights(tmp_path / "run", tmp_path / "whole")
@@ -234,6 +254,21 @@ def lives(pid: int) -> bool:
         return False
 
 
+def torchrun(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    """Start ``resnet-hub`` as two processes of torchrun."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),
+            *("--standalone", "-m", "resnet_hub.cli", *arguments),
+        ],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def wait_for_line(process: "subprocess.Popen[str]", begin: str) -> list[str]:
     """Read a process's lines until one begins like this; return them all."""
     lines = []
@@ -275,6 +310,7 @@ def test_of_the_processes_that_lightning_starts_none_outlives_a_lost_one(
 
 
 @linux
+@pytest.mark.slow  # of ranks that nobody watches, the default tests kill the first as well
 @pytest.mark.fault("X1")
 def test_where_the_first_process_is_killed_the_others_end(tmp_path: Path):
     with start(*LONG, *DDP, "--out=run", cwd=tmp_path) as process:
@@ -291,17 +327,7 @@ def test_where_the_first_process_is_killed_the_others_end(tmp_path: Path):
 @pytest.mark.fault("X4")
 def test_torchruns_processes_are_one_run_and_a_signal_to_it_saves_the_step(tmp_path: Path):
     flags = (*LONG, "--data.workers=1", "--out=run")
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"),
-            *("--standalone", "-m", "resnet_hub.cli", *flags),
-        ],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as agent:
+    with torchrun(*flags, cwd=tmp_path) as agent:
         lines = wait_for_line(agent, "epoch 1 ")
         ranks = children(agent.pid)
         agent.send_signal(signal.SIGTERM)
@@ -318,17 +344,29 @@ def test_torchruns_processes_are_one_run_and_a_signal_to_it_saves_the_step(tmp_p
 
 
 @pytest.mark.fault("X3")
-def test_the_final_test_is_stopped_on_all_ranks_and_resuming_does_it(tmp_path: Path, whole: Path):
-    sent = {"mark": str(tmp_path / "mark"), "signal": "SIGTERM", "hook": "test"}
-    entry = {"class_path": "interruption.SignalAt", "init_args": sent}
-    flags = (*SHORT, "--callbacks", json.dumps([entry]), "--out=run")
-    with command(2, *flags, cwd=tmp_path) as ranks:
+@pytest.mark.parametrize(("hook", "rank"), [("after the fit", 1), ("test", 0)])
+def test_the_final_test_is_stopped_on_all_ranks_and_resuming_does_it(
+    tmp_path: Path, whole: Path, hook: str, rank: int
+):
+    sent = signal_at(tmp_path / "mark", signal="SIGTERM", hook=hook, rank=rank)
+    with command(2, *SHORT, *sent, "--out=run", cwd=tmp_path) as ranks:
         assert ranks.codes() == [143, 143], ranks.err()
         assert "stopped by SIGTERM; go on with" in ranks.out()
     assert not (tmp_path / "run/model").exists()
     with command(2, "fit", "--resume=run", cwd=tmp_path) as ranks:
         assert ranks.codes() == [0, 0], ranks.err()
     assert same_weights(tmp_path / "run", whole)
+    assert (tmp_path / "run/model/config.json").is_file()
+
+
+@pytest.mark.fault("X3")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_any_rank_after_the_final_test_stops_none(tmp_path: Path, rank: int):
+    sent = signal_at(tmp_path / "mark", signal="SIGTERM", hook="after the test", rank=rank)
+    with command(2, *TINY, *sent, "--out=run", cwd=tmp_path) as ranks:
+        assert ranks.codes() == [0, 0], (ranks.err(0), ranks.err(1))
+        assert ("SIGTERM: finishing what follows the test\n" in ranks.out()) is (rank == 0)
+    assert (tmp_path / "mark").exists()
     assert (tmp_path / "run/model/config.json").is_file()
 
 
@@ -347,12 +385,91 @@ def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_the_step(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_before_training_ends_all_and_leaves_nothing(tmp_path: Path, rank: int):
-    sent = {"mark": str(tmp_path / "mark"), "signal": "SIGTERM", "hook": "setup", "rank": rank}
-    entry = {"class_path": "interruption.SignalAt", "init_args": sent}
-    flags = (*SHORT, "--callbacks", json.dumps([entry]), "--out=run")
-    with command(2, *flags, cwd=tmp_path) as ranks:
+    sent = signal_at(tmp_path / "mark", signal="SIGTERM", hook="setup", rank=rank)
+    with command(2, *SHORT, *sent, "--out=run", cwd=tmp_path) as ranks:
         codes = ranks.codes(SOON)
         assert codes[rank] == 143
         assert codes[1 - rank] == 1, ranks.err(1 - rank)
         assert ranks.err(1 - rank).startswith("resnet-hub: stopped, because another process")
     assert not (tmp_path / "run").exists()
+
+
+@contextmanager
+def without(absent: int, *flags: str, cwd: Path) -> Iterator[Ranks]:
+    """Start two ranks of which one is lost at once: the first as it refuses, or killed."""
+    if absent == 0:
+        (cwd / "run").mkdir()
+        (cwd / "run/notes").touch()
+    with command(2, *SHORT, *flags, "--out=run", cwd=cwd) as ranks:
+        if absent == 1:
+            os.kill(ranks.pid(1), signal.SIGKILL)
+        ranks.processes[absent].join(60)
+        assert ranks.processes[absent].exitcode == (1 if absent == 0 else -signal.SIGKILL)
+        yield ranks
+
+
+@pytest.mark.parametrize(("name", "absent"), [("SIGTERM", 0), ("SIGINT", 1)])
+def test_a_signal_ends_a_rank_that_waits_for_one_that_never_comes(
+    tmp_path: Path, name: str, absent: int
+):
+    with without(absent, cwd=tmp_path) as ranks:
+        if absent == 1:
+            ranks.wait_for("run run")
+        time.sleep(2)  # by then it waits
+        os.kill(ranks.pid(1 - absent), getattr(signal, name))
+        assert ranks.codes(5)[1 - absent] == STOPPED[name]
+        assert ranks.err(1 - absent) == ""
+        if absent == 1:
+            assert ranks.out() == f"run run\nstopped by {name}; nothing was saved yet\n"
+            assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("absent", [0, 1])
+def test_a_rank_that_never_comes_ends_the_other_within_the_timeout(tmp_path: Path, absent: int):
+    with without(absent, "--distributed.timeout=3", cwd=tmp_path) as ranks:
+        assert ranks.codes(SOON)[1 - absent] == 1
+        line = ranks.err(1 - absent)
+        assert line.startswith("resnet-hub: stopped, because another process of this run did not")
+        assert line.count("\n") == 1
+
+
+@linux
+@pytest.mark.slow  # the default tests have ranks that torchrun did not start
+def test_where_torchruns_first_process_refuses_the_others_end_soon(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes").touch()
+    with torchrun(*SHORT, "--out=run", cwd=tmp_path) as agent:
+        while not (line := agent.stderr.readline()).startswith("resnet-hub: --out run: is there"):
+            assert line
+        began = time.monotonic()
+        ranks = children(agent.pid)
+        _, err = agent.communicate(timeout=60)
+    assert time.monotonic() - began < SOON
+    assert not any(map(lives, ranks))
+    assert agent.returncode != 0
+    assert "resnet-hub: " not in err
+
+
+class Owners(Callback):
+    """Keeps who has the signals as each batch begins."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[object]] = []
+
+    def on_train_batch_start(self, *arguments: object) -> None:
+        self.seen.append([*map(signal.getsignal, SIGNALS)])
+
+    on_test_batch_start = on_train_batch_start
+
+
+def test_a_trainer_of_ones_own_gives_the_signals_back():
+    before = [*map(signal.getsignal, SIGNALS)]
+    callbacks = [StopCleanly(lambda trainer: None, print), owners := Owners()]
+    options = {**QUIET, "callbacks": callbacks, "max_steps": 1, "limit_val_batches": 0}
+    trainer = make_trainer(options)
+    trainer.fit(Classifier(small_net()), few_digits(4, batch_size=4))
+    assert [*map(signal.getsignal, SIGNALS)] == before
+    trainer.test(Classifier(small_net()), few_digits(4, batch_size=4), verbose=False)
+    assert [*map(signal.getsignal, SIGNALS)] == before
+    assert len(owners.seen) == 2
+    assert not any(set(seen) & set(before) for seen in owners.seen)

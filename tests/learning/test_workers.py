@@ -37,6 +37,22 @@ def test_idle_workers_that_are_stopped_do_not_delay_the_end_after_a_signal(tmp_p
     assert process.returncode == 143, err
     assert "stopped by SIGTERM; go on with: resnet-hub fit --resume run" in out
     assert err == ""
-    assert took < 10  # torch's own end of one that is stopped
+    assert took < 20  # torch's own end of one that is stopped
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert checkpoint(tmp_path / "run")["global_step"] == 13
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+@pytest.mark.fault("R3")
+def test_stopped_workers_that_a_step_waits_for_are_woken_by_the_signal(tmp_path: Path):
+    with start(*LONG, "--data.workers=2", "--out=run", cwd=tmp_path) as process:
+        while not process.stdout.readline().startswith("epoch 1 "):
+            assert process.poll() is None, process.stderr.read()
+        for worker in children(process.pid):
+            os.kill(worker, signal.SIGSTOP)
+        time.sleep(2)  # by then what they had read ahead is trained on
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 143, err
+    assert "stopped by SIGTERM; go on with: resnet-hub fit --resume run" in out
+    assert checkpoint(tmp_path / "run")["global_step"] >= 10
