@@ -146,9 +146,10 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
 def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: Say) -> L.Trainer:
     bar = recipe.trainer.get("enable_progress_bar", bar)
     metrics = MetricsFile(run.metrics)
+    progress = Progress(metrics, say, lines=not bar, heartbeat=recipe.progress.heartbeat)
     callbacks: list[Callback] = [
         Journal(run, metrics),
-        progress := Progress(metrics, say, lines=not bar, heartbeat=recipe.progress.heartbeat),
+        progress,
         *([RunBar(progress)] if bar else []),
         *(instance(entry, "callbacks", Callback) for entry in recipe.callbacks),
         StopCleanly(keeper.save, say, hold=True),  # behind those whose state it saves
