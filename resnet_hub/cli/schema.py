@@ -2,37 +2,20 @@
 
 import ast
 from collections.abc import Mapping
-from dataclasses import field, is_dataclass, make_dataclass
+from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Optional, Union, cast, get_args, get_origin, get_type_hints
 
-from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.learning.settings import (
-    CheckpointSettings,
-    DistributedSettings,
-    ModelSettings,
-    NetSettings,
-    OptimizerSettings,
-    ProgressSettings,
-    Recipe,
-    ScheduleSettings,
-)
+from resnet_hub.learning.settings import Recipe
 
 Key = tuple[str, ...]
 
 SECTIONS: dict[str, type] = {
-    "net": NetSettings,
-    "data": DataSettings,
-    "model": ModelSettings,
-    "optimizer": OptimizerSettings,
-    "schedule": ScheduleSettings,
-    "checkpoint": CheckpointSettings,
-    "progress": ProgressSettings,
-    "distributed": DistributedSettings,
+    f.name: cast(type, f.default_factory) for f in fields(Recipe) if is_dataclass(f.default_factory)
 }
 NAMED = ("net", "data", "optimizer", "schedule")
 """Sections whose bare value is their name: ``--data Cifar10`` is ``--data.name Cifar10``."""

@@ -1,0 +1,25 @@
+"""What a recipe says, section by section: frozen, flat, torch-free."""
+
+from resnet_hub.data.settings import DataSettings
+from resnet_hub.learning.settings.model import ModelSettings
+from resnet_hub.learning.settings.net import NetSettings
+from resnet_hub.learning.settings.optimizer import OptimizerSettings
+from resnet_hub.learning.settings.recipe import Recipe
+from resnet_hub.learning.settings.run import (
+    CheckpointSettings,
+    DistributedSettings,
+    ProgressSettings,
+)
+from resnet_hub.learning.settings.schedule import ScheduleSettings
+
+__all__ = [
+    "CheckpointSettings",
+    "DataSettings",
+    "DistributedSettings",
+    "ModelSettings",
+    "NetSettings",
+    "OptimizerSettings",
+    "ProgressSettings",
+    "Recipe",
+    "ScheduleSettings",
+]
