@@ -6,6 +6,7 @@ CPU and GPU because it is integer arithmetic alone.
 """
 
 import hashlib
+import math
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +32,18 @@ def permutation(count: int, *parts: int | str) -> Tensor:
     return _mix(torch.arange(count) + _signed(key_of("order", *parts))).argsort(stable=True)
 
 
-def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """Return one key a sample, int64 ``(N,)``, from (seed, epoch, sample index)."""
-    return _mix(indices + _signed(key_of("sample", seed, epoch)))
+def sample_keys(seed: int, epoch: int, indices: Tensor, repeats: Tensor | None = None) -> Tensor:
+    """Return one key a sample, int64 ``(N,)``, from (seed, epoch, sample index, repeat).
+
+    Args:
+        seed: Of the run.
+        epoch: In which the samples are drawn.
+        indices: int64 ``(N,)``, below 2⁴⁰.
+        repeats: int64 ``(N,)``, which of a sample's repeats in the epoch each is; ``None``: the
+            first, number 0.
+    """
+    named = indices if repeats is None else indices + (repeats << 40)
+    return _mix(named + _signed(key_of("sample", seed, epoch)))
 
 
 def uniform(keys: Tensor, stream: int) -> Tensor:
@@ -41,12 +51,27 @@ def uniform(keys: Tensor, stream: int) -> Tensor:
     return _shift(_draw(keys, stream), 40).to(torch.float32) / 2**24
 
 
-def integers(keys: Tensor, stream: int, bound: int) -> Tensor:
+def integers(keys: Tensor, stream: int, bound: int | Tensor) -> Tensor:
     """Return int64 in [0, ``bound``) of the shape of ``keys``, for bounds far below 2³¹.
 
-    A ``stream`` is one draw: use another for another :func:`uniform` or :func:`integers`.
+    A ``stream`` is one draw: use another for another :func:`uniform` or :func:`integers`. A tensor
+    of bounds, int64, has one for each key.
     """
     return _shift(_draw(keys, stream), 33) % bound
+
+
+def normals(keys: Tensor, stream: int, count: int) -> Tensor:
+    """Return standard normal float32 ``(*keys.shape, count)`` (Box and Muller 1958).
+
+    All of them are one draw, of one ``stream``. CPU and GPU agree to the rounding of a logarithm
+    and a cosine.
+    """
+    places = torch.arange(-(-count // 2), device=keys.device)
+    hashes = _mix(_draw(keys, stream).unsqueeze(-1) + places * _signed(0x9E3779B97F4A7C15))
+    radius = ((_shift(hashes, 40) + 1).to(torch.float32) / 2**24).log_().mul_(-2).sqrt_()
+    angle = (hashes & 0xFFFFFF).to(torch.float32).mul_(2 * math.pi / 2**24)
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+    return pairs.flatten(-2)[..., :count]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from resnet_hub.randomness import (
     integers,
     key_of,
     keyed_generator,
+    normals,
     permutation,
     sample_keys,
     uniform,
@@ -99,6 +100,50 @@ def test_integers_take_every_value_below_the_bound_equally_often(bound: int) -> 
     assert chi_square(draws, bound) < bound + 5 * math.sqrt(2 * bound)
 
 
+def test_every_integer_has_its_own_bound() -> None:
+    keys = sample_keys(1, 4, torch.arange(30_000))
+    bounds = torch.tensor([1, 2, 17]).repeat(10_000)
+    draws = integers(keys, 1, bounds)
+    for n, bound in enumerate((1, 2, 17)):
+        assert torch.equal(draws[n::3], integers(keys[n::3], 1, bound))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_normals_are_normal_and_independent(count: int) -> None:
+    keys = sample_keys(0, 0, torch.arange(50_000))
+    draws = normals(keys, 3, count)
+    assert draws.shape == (50_000, count)
+    assert draws.dtype is torch.float32
+    assert draws.isfinite().all()
+    numbers = draws.double()
+    assert numbers.mean(0).abs().max() < 5 / math.sqrt(50_000)
+    covariance = numbers.T.cov().reshape(count, count)
+    assert (covariance - torch.eye(count)).abs().max() < 5 * math.sqrt(2 / 50_000)
+    places = (torch.erf(numbers / math.sqrt(2)) + 1) / 2  # of a normal number: uniform
+    for column in places.T:
+        assert chi_square((column * 64).long().clamp(0, 63), 64) < 140
+
+
+def test_normals_of_a_sample_are_the_same_in_any_batch_and_stream_by_stream() -> None:
+    keys = sample_keys(0, 0, torch.arange(100))
+    whole = normals(keys, 3, 5)
+    part = torch.tensor([99, 7])
+    assert torch.equal(normals(keys[part], 3, 5), whole[part])
+    assert torch.equal(normals(keys, 3, 8)[:, :4], whole[:, :4])
+    assert (normals(keys, 4, 5) != whole).all()
+    assert normals(keys[:0], 3, 5).shape == (0, 5)
+    assert normals(keys.view(10, 10), 3, 5).equal(whole.view(10, 10, 5))
+
+
+def test_a_repeat_has_a_key_of_its_own() -> None:
+    indices = torch.arange(1000)
+    keys = [sample_keys(3, 1, indices, torch.full_like(indices, n)) for n in range(4)]
+    assert torch.equal(keys[0], sample_keys(3, 1, indices))
+    assert len(torch.cat(keys).unique()) == 4000
+    pairs = torch.stack([uniform(k, 0) for k in keys])
+    assert (torch.corrcoef(pairs) - torch.eye(4)).abs().max() < 5 / math.sqrt(1000)
+
+
 def test_streams_epochs_seeds_and_neighbours_are_independent() -> None:
     indices = torch.arange(1 << 16)
     keys = sample_keys(0, 0, indices)
@@ -179,6 +224,8 @@ def test_a_gpu_draws_what_the_cpu_draws() -> None:
     assert torch.equal(on_gpu.cpu(), keys)
     assert torch.equal(uniform(on_gpu, 2).cpu(), uniform(keys, 2))
     assert torch.equal(integers(on_gpu, 2, 9).cpu(), integers(keys, 2, 9))
+    ours, theirs = normals(on_gpu, 2, 3).cpu(), normals(keys, 2, 3)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
 def chi_square(values: torch.Tensor, cells: int) -> float:
