@@ -2,23 +2,26 @@
 
 import hashlib
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import replace
 from statistics import fmean
 from typing import ClassVar, cast
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
+from resnet_hub.data.augment import alternating_flip, flip, shift
 from resnet_hub.data.batches import Batch, BatchedDataset, Selection
 from resnet_hub.data.module import DataModule, Split, at_size
+from resnet_hub.data.policies import Policy, policy_of
 from resnet_hub.data.settings import DataSettings
+from resnet_hub.data.sizes import all_sizes, training_size
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.randomness import integers, permutation, sample_keys
+from resnet_hub.randomness import keyed_generator, permutation
 
-_SHIFT_DOWN, _SHIFT_RIGHT, _FLIP = 0, 1, 2  # streams of a sample's draws
-_AUGMENTS = ("none", "pad_crop", "pad_crop_flip")
+_AUGMENTS = ("none", "pad_crop", "pad_crop_flip", "pad_crop_alternating_flip")
 
 
 class ArrayDataset:
@@ -30,7 +33,12 @@ class ArrayDataset:
         seed: Key of the samples' draws.
         rows: int64 ``(N,)``, which of the images make this split; ``None`` takes them all. Splits
             of one array share it.
+
+    Attributes:
+        policy: What happens to each image as it is selected, keyed by sample; ``None``: nothing.
     """
+
+    policy: Policy | None = None
 
     def __init__(
         self, images: Tensor, labels: Tensor, seed: int, rows: Tensor | None = None
@@ -43,10 +51,14 @@ class ArrayDataset:
 
     def __getitem__(self, selection: Selection) -> Batch:
         """Gather the selected samples into one batch."""
-        epoch, indices = selection
-        keys = sample_keys(self.seed, epoch, indices)
+        indices, keys = selection.indices, selection.keys(self.seed)
         rows = indices if self.rows is None else self.rows[indices]
-        return Batch(self.images[rows], self.labels[rows], indices, keys)
+        images = self.images[rows]
+        if self.policy is not None and len(images):
+            images = torch.stack(
+                [self._changed(*pair) for pair in zip(images, keys.tolist(), strict=True)]
+            )
+        return Batch(images, self.labels[rows], indices, keys, epoch=selection.epoch)
 
     @property
     def targets(self) -> Tensor:
@@ -69,6 +81,12 @@ class ArrayDataset:
         mean = total.to(torch.float64).flatten() / (255 * len(self))
         return tuple(round(x, 6) for x in mean.tolist())
 
+    def _changed(self, image: Tensor, key: int) -> Tensor:
+        policy = cast(Policy, self.policy)
+        with keyed_generator(key):
+            pixels = np.array(policy(_picture(image)))
+        return torch.from_numpy(pixels).reshape(image.shape[1], image.shape[2], -1).permute(2, 0, 1)
+
     def _parts(self) -> Iterator[Tensor]:
         """Yield the split's images in order, some at a time: a copy would double the memory."""
         rows = torch.arange(len(self.images)) if self.rows is None else self.rows
@@ -79,9 +97,9 @@ class ArrayDataset:
 class ArrayDataModule(DataModule):
     """A data set held in memory; augmentation happens on the device, after the transfer.
 
-    ``read`` fills ``splits`` with :class:`ArrayDataset`. Of the settings, ``workers`` is of no use
-    here (a batch is one index operation), and what concerns image files is ignored: ``scale``,
-    ``on_bad_image``, ``exif``.
+    ``read`` fills ``splits`` with :class:`ArrayDataset`. Of the settings, ``workers`` is of use for
+    a ``policy`` alone (a batch is one index operation else), and what concerns image files is
+    ignored: ``scale``, ``on_bad_image``, ``exif``.
 
     Raises:
         InvalidSetting: A setting that no set in memory can follow.
@@ -108,7 +126,8 @@ class ArrayDataModule(DataModule):
         self.labels = list(self.names)
         self._check_settings()
         if preprocess or not self.settings.per_pixel_mean:
-            _ = self._training_preprocess  # refuses sizes that no image has, before any is read
+            for size in all_sizes(self.training_sizes):  # refused before any image is read
+                at_size(self.preprocess, size)
 
     def own_preprocess(self) -> Preprocess:
         """Return mean and std a channel, or the mean image where ``per_pixel_mean`` asks for it.
@@ -118,31 +137,41 @@ class ArrayDataModule(DataModule):
         of them, so that inputs have the usual scale: a constant factor, which the first BatchNorm
         takes out again.
         """
-        settings, mean, std = self.settings, self.mean, self.std
-        if settings.per_pixel_mean:
-            mean = cast(ArrayDataset, self.split("train")).mean_image()
-            std = (round(fmean(std), 4),) * len(std)
+        if not self.settings.per_pixel_mean:
+            return self._channelwise
+        mean = cast(ArrayDataset, self.split("train")).mean_image()
+        std = (round(fmean(self.std), 4),) * len(self.std)
+        return replace(self._channelwise, mean=mean, std=std)
+
+    @property
+    def _channelwise(self) -> Preprocess:
         return Preprocess(
             size=self.side,
             resize=None,
-            interpolation=settings.interpolation,
-            mean=mean,
-            std=std,
+            interpolation=self.settings.interpolation,
+            mean=self.mean,
+            std=self.std,
         )
 
     def prepare(self, batch: Batch, *, train: bool) -> Batch:
-        """Normalise; in training also shift and flip, keyed by sample."""
-        preprocess = self._training_preprocess if train else self.preprocess
+        """Normalise; in training also shift, flip, light and erase, keyed by sample."""
+        preprocess = self.preprocess
+        if train:
+            preprocess = at_size(preprocess, training_size(self.training_sizes, batch.epoch))
         pixels = preprocess.crop(batch.images)
         images = preprocess.normalise(pixels)
-        if train and self.augment != "none":
-            flip = self.augment == "pad_crop_flip"
-            images = shift_and_flip(images, batch.keys, pad=self.settings.pad, flip=flip)
+        if train:
+            images = self.perturbed(self._moved(images, batch), batch.keys)
         return batch._replace(images=images, pixels=None if train else pixels)
 
-    @cached_property
-    def _training_preprocess(self) -> Preprocess:
-        return at_size(self.preprocess, self.settings.size)
+    def _moved(self, images: Tensor, batch: Batch) -> Tensor:
+        augment, settings = self.augment, self.settings
+        if augment == "none":
+            return images
+        if augment == "pad_crop_alternating_flip":
+            images = alternating_flip(images, batch.indices, seed=self.seed, epoch=batch.epoch)
+        images = shift(images, batch.keys, pad=settings.pad, mode=settings.pad_mode)
+        return flip(images, batch.keys) if augment == "pad_crop_flip" else images
 
     def _check_settings(self) -> None:
         settings, name = self.settings, type(self).__name__
@@ -155,19 +184,31 @@ class ArrayDataModule(DataModule):
             raise InvalidSetting(
                 f"data.pad: {settings.pad} is not 0 to {self.side}, the side of {name}'s images"
             )
+        settings.check_channels(len(self.std))
+        if settings.pad_mode == "reflect":
+            self._check_reflection()
         if settings.classes is not None:
             raise InvalidSetting(f"data.classes: {name} has no class folders to choose from")
         sides = {settings.size, settings.eval_size, settings.eval_resize} - {None, self.side}
+        sides |= {side for _, side in settings.sizes or ()} - {self.side}
         if settings.per_pixel_mean and sides:
             raise InvalidSetting(
                 f"data.per_pixel_mean: the mean image is {self.side} pixels wide; leave data.size, "
-                "data.eval_size and data.eval_resize out"
+                "data.sizes, data.eval_size and data.eval_resize out"
             )
         given = self._given_preprocess
         if settings.per_pixel_mean and given and len(given.mean) == given.channels:
             raise InvalidSetting(
                 "data.per_pixel_mean: the weights come with a mean a channel, which is kept; leave "
                 "data.per_pixel_mean out"
+            )
+
+    def _check_reflection(self) -> None:
+        pad, fixed = self.settings.pad, self.settings.per_pixel_mean
+        least = self.side if fixed else min(all_sizes(self.training_sizes))
+        if pad >= least:
+            raise InvalidSetting(
+                f"data.pad: {pad} pixels cannot be reflected at the border of an image of {least}"
             )
 
     def _splits(
@@ -179,32 +220,15 @@ class ArrayDataModule(DataModule):
         if held_out:
             splits["train"] = ArrayDataset(train.images, train.labels, self.seed, kept)
             splits["val"] = ArrayDataset(train.images, train.labels, self.seed, held)
+        preprocess = self._given_preprocess or self._channelwise
+        cast(ArrayDataset, splits["train"]).policy = policy_of(self.settings, preprocess)
         return splits
 
 
-def shift_and_flip(images: Tensor, keys: Tensor, *, pad: int, flip: bool) -> Tensor:
-    """Pad with zeros, crop at a keyed place, flip by a keyed coin (1512.03385 §4.2).
-
-    Args:
-        images: float ``(N, C, H, W)``, normalised: the zeros are the mean, as in fb.resnet.torch,
-            which normalises before it pads.
-        keys: int64 ``(N,)``.
-        pad: Pixels on each side.
-        flip: Whether half of the images are mirrored.
-
-    Returns:
-        Same shape and dtype.
-    """
-    count, _, height, width = images.shape
-    down = integers(keys, _SHIFT_DOWN, 2 * pad + 1)
-    right = integers(keys, _SHIFT_RIGHT, 2 * pad + 1)
-    # A view of every window, (N, C, 2·pad+1, 2·pad+1, H, W), of which one a sample is gathered.
-    windows = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    shifted = windows[torch.arange(count, device=images.device), :, down, right]
-    if not flip:
-        return shifted
-    mirrored = integers(keys, _FLIP, 2).bool().view(-1, 1, 1, 1)
-    return torch.where(mirrored, shifted.flip(3), shifted)
+def _picture(image: Tensor) -> Image.Image:
+    """Return uint8 ``(1 or 3, H, W)`` as a picture."""
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:

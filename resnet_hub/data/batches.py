@@ -7,7 +7,7 @@ from torch import Tensor, arange, from_numpy
 from torch.utils.data import Sampler
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.randomness import permutation
+from resnet_hub.randomness import permutation, sample_keys
 
 
 class Batch(NamedTuple):
@@ -18,10 +18,12 @@ class Batch(NamedTuple):
             augmented and normalised.
         labels: int64 ``(N,)``.
         indices: int64 ``(N,)``, each sample's number in its split.
-        keys: int64 ``(N,)``, each sample's key for random draws: (seed, epoch, index) hashed.
+        keys: int64 ``(N,)``, each sample's key for random draws: (seed, epoch, index, repeat)
+            hashed.
         skipped: Samples of this batch that could not be read and are left out.
         pixels: In evaluation, after the transfer: the uint8 ``(N, C, size, size)`` that ``images``
             are the normalised form of.
+        epoch: In which they were selected.
     """
 
     images: Tensor
@@ -30,21 +32,34 @@ class Batch(NamedTuple):
     keys: Tensor
     skipped: int = 0
     pixels: Tensor | None = None
+    epoch: int = 0
 
 
 class Selection(NamedTuple):
-    """The samples of one batch: the epoch travels along, so that workers need no state."""
+    """The samples of one batch: the epoch travels along, so that workers need no state.
+
+    Attributes:
+        epoch: Key of the samples' draws.
+        indices: int64 ``(N,)``.
+        repeats: int64 ``(N,)``, which of a sample's repeats each is; ``None``: nothing is repeated.
+    """
 
     epoch: int
     indices: Tensor
+    repeats: Tensor | None = None
+
+    def keys(self, seed: int) -> Tensor:
+        """Return each sample's key for random draws, int64 ``(N,)``."""
+        return sample_keys(seed, self.epoch, self.indices, self.repeats)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Bytes, not shared memory: a worker that dies breaks no connection of who serves it.
-        return _selection, (self.epoch, self.indices.numpy())
+        repeats = None if self.repeats is None else self.repeats.numpy()
+        return _selection, (self.epoch, self.indices.numpy(), repeats)
 
 
-def _selection(epoch: int, indices: Any) -> Selection:
-    return Selection(epoch, from_numpy(indices))
+def _selection(epoch: int, indices: Any, repeats: Any) -> Selection:
+    return Selection(epoch, from_numpy(indices), None if repeats is None else from_numpy(repeats))
 
 
 class BatchedDataset(Protocol):
@@ -73,19 +88,33 @@ class BatchSampler(Sampler[Selection]):
     is repeated to even out the ranks. A rank that gets none has one batch of no samples, because
     Lightning would leave it out of the phase, and of the reduction of the scores with it.
 
+    With repeats (1901.09335, as DeiT's ``RASampler`` has them, which torchvision and timm took
+    over) the sequence holds each image that often in a row, and ends after ``count`` samples: an
+    epoch is as long as without, and sees every ``repeats``-th image of the shuffled split. Rank r
+    takes samples r, r + ranks, ... of a step, so that an image's repeats go to different ranks.
+
     Args:
         count: Samples in the split.
         batch_size: Samples a batch, on one rank.
         seed: Key of the order; ``None`` keeps the samples in order (evaluation).
         rank: Which of the ranks this process is.
         ranks: Number of processes that share the samples.
+        repeats: How often an epoch's images come in it, each time with draws of its own.
 
     Raises:
-        InvalidSetting: No batch can be made, or fewer training samples than ranks.
+        InvalidSetting: No batch can be made, fewer training samples than ranks, or repeats in
+            evaluation.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int | None, rank: int = 0, ranks: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int | None,
+        rank: int = 0,
+        ranks: int = 1,
+        repeats: int = 1,
     ) -> None:
         if batch_size < 1:
             raise InvalidSetting(f"data.batch_size: {batch_size} is not at least 1")
@@ -95,7 +124,9 @@ class BatchSampler(Sampler[Selection]):
             raise InvalidSetting(
                 f"the training split has {count} images for {ranks} processes; each needs one"
             )
-        self.count, self.batch_size, self.seed = count, batch_size, seed
+        if repeats < 1 or (repeats > 1 and seed is None):
+            raise InvalidSetting(f"data.repeats: {repeats} is not at least 1, and 1 in evaluation")
+        self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
         self.rank, self.ranks = rank, ranks
         self.epoch = 0
         self.begin = 0
@@ -135,7 +166,15 @@ class BatchSampler(Sampler[Selection]):
         else:
             order, stride = permutation(self.count, self.seed, epoch), self.batch_size * self.ranks
         for number in range(begin, len(self)):
+            if self.repeats > 1:
+                yield self._repeated(epoch, order, number * stride, stride)
+                continue
             step = order[number * stride : (number + 1) * stride]
             if self.seed is not None and self.ranks > 1:
                 step = step.tensor_split(self.ranks)[self.rank]
             yield Selection(epoch, step)
+
+    def _repeated(self, epoch: int, order: Tensor, start: int, stride: int) -> Selection:
+        """Return this rank's part of the step that begins at a place of the repeating sequence."""
+        places = arange(start, min(start + stride, self.count))[self.rank :: self.ranks]
+        return Selection(epoch, order[places // self.repeats], places % self.repeats)

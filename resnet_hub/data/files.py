@@ -5,7 +5,7 @@ Apart from the data module, so that workers which do not share memory import no 
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -18,9 +18,12 @@ from torchvision.transforms.v2 import functional as transforms
 
 from resnet_hub.data.batches import Batch, Selection
 from resnet_hub.data.images import Exif, Mode, read_image
+from resnet_hub.data.policies import Policy
+from resnet_hub.data.settings import Knots
+from resnet_hub.data.sizes import training_size
 from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.preprocess import Interpolation
-from resnet_hub.randomness import keyed_generator, sample_keys
+from resnet_hub.randomness import keyed_generator
 
 Transform = Callable[[Image.Image], Tensor]
 """A picture to uint8 ``(C, size, size)``; random draws come from torch's default generator."""
@@ -39,10 +42,12 @@ class ImageFiles:
 
     Args:
         samples: Path and label of every image.
-        transform: Crops a picture to the net's size.
+        transform: Crops a picture to the net's size; a mapping has one for each size of ``sizes``.
         classes: Number of classes, which bounds the labels.
         channels: 1 reads pictures as grey, 3 as RGB.
         size: Side of the transform's result, in pixels.
+        sizes: The same by epoch, in place of ``size``; see
+            :func:`~resnet_hub.data.sizes.training_size`.
         seed: Key of the transform's draws.
         exif: See :func:`~resnet_hub.data.images.read_image`.
         on_bad_image: ``raise`` names the file and stops; ``skip`` leaves it out of its batch and
@@ -58,11 +63,12 @@ class ImageFiles:
     def __init__(
         self,
         samples: Sequence[tuple[str, int]],
-        transform: Transform,
+        transform: Transform | Mapping[int, Transform],
         *,
         classes: int,
         channels: int = 3,
         size: int = 224,
+        sizes: Knots | None = None,
         seed: int = 0,
         exif: Exif = "ignore",
         on_bad_image: Literal["raise", "skip"] = "raise",
@@ -77,8 +83,9 @@ class ImageFiles:
         # million strings would make each worker copy them.
         self._paths = np.array([os.fsencode(path) for path, _ in samples], dtype=np.bytes_)
         self.labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-        self.transform = transform
-        self.shape = (channels, size, size)
+        self.sizes = sizes or ((0, size),)
+        self.transforms = transform if isinstance(transform, Mapping) else {size: transform}
+        self.channels = channels
         self.seed, self.exif, self.on_bad_image, self.fill = seed, exif, on_bad_image, fill
 
     def __len__(self) -> int:
@@ -114,13 +121,14 @@ class ImageFiles:
         return batch
 
     def _read_batch(self, selection: Selection) -> Batch:
-        epoch, indices = selection
-        keys = sample_keys(self.seed, epoch, indices)
+        indices, keys = selection.indices, selection.keys(self.seed)
+        size = training_size(self.sizes, selection.epoch)
+        transform = self.transforms[size]
         images: list[Tensor] = []
         kept: list[int] = []
         for place, (index, key) in enumerate(zip(indices.tolist(), keys.tolist(), strict=True)):
             try:
-                images.append(self._read(index, key))
+                images.append(self._read(index, key, transform))
                 kept.append(place)
             except BadData:
                 if self.on_bad_image == "raise":
@@ -128,24 +136,33 @@ class ImageFiles:
         skipped = len(indices) - len(kept)
         if skipped:
             indices, keys = indices[kept], keys[kept]
-        stacked = torch.stack(images) if images else torch.empty(0, *self.shape, dtype=torch.uint8)
-        return Batch(stacked, self.labels[indices], indices, keys, skipped)
+        none = torch.empty(0, self.channels, size, size, dtype=torch.uint8)
+        stacked = torch.stack(images) if images else none
+        labels = self.labels[indices]
+        return Batch(stacked, labels, indices, keys, skipped, epoch=selection.epoch)
 
     def _next_readable(self, selection: Selection) -> Batch:
         """Return the first image behind these, in the split's order, that can be read."""
-        epoch, indices = selection
+        last = selection.indices[-1:]
         for step in range(1, len(self)):
-            batch = self._read_batch(Selection(epoch, (indices[-1:] + step) % len(self)))
+            batch = self._read_batch(Selection(selection.epoch, (last + step) % len(self)))
             if len(batch.labels):
                 return batch
         raise BadData(
             f"none of the {len(self):,} training images can be read, {self.path(0)} among them"
         )
 
-    def _read(self, index: int, key: int) -> Tensor:
-        picture = read_image(self.path(index), mode=_MODES[self.shape[0]], exif=self.exif)
+    def _read(self, index: int, key: int, transform: Transform) -> Tensor:
+        picture = read_image(self.path(index), mode=_MODES[self.channels], exif=self.exif)
         with keyed_generator(key):
-            return self.transform(picture)
+            return transform(picture)
+
+
+def with_policy(transform: Transform, policy: Policy) -> Transform:
+    """Return the transform followed by the policy, as torchvision's and timm's recipes have it."""
+    # On a picture: all references are, and there the operations are exact and fast.
+    pipeline: Transform = v2.Compose([transform, v2.ToPILImage(), policy, v2.PILToTensor()])
+    return pipeline
 
 
 def resized_crop_flip(size: int, *, interpolation: Interpolation) -> Transform:

@@ -7,10 +7,18 @@ import torch
 
 from resnet_hub.data.arrays import hold_out
 from resnet_hub.data.batches import BatchedDataset
-from resnet_hub.data.files import ImageFiles, Transform, resized_crop_flip, scale_crop_flip
+from resnet_hub.data.files import (
+    ImageFiles,
+    Transform,
+    resized_crop_flip,
+    scale_crop_flip,
+    with_policy,
+)
 from resnet_hub.data.module import DataModule, Split, at_size
+from resnet_hub.data.policies import policy_of
 from resnet_hub.data.scan import Sample
-from resnet_hub.data.settings import Augment
+from resnet_hub.data.settings import Augment, Knots
+from resnet_hub.data.sizes import all_sizes
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 
@@ -66,22 +74,30 @@ class ImageFilesDataModule(DataModule):
         if not samples:
             raise DataMissing(f"{type(self).__name__}: {self.root} has no images of data.classes")
         preprocess, settings = self.preprocess, self.settings
+        settings.check_channels(preprocess.channels)
         if settings.per_pixel_mean:
             raise InvalidSetting("data.per_pixel_mean: is for sets held in memory")
-        size = settings.size if train and settings.size is not None else preprocess.size
+        if settings.pad_mode != "zeros":
+            raise InvalidSetting("data.pad_mode: is for sets held in memory")
+        sizes = self.training_sizes if train else ((0, preprocess.size),)
         return ImageFiles(
             samples,
-            self._training_transform(size) if train else preprocess.crop,
+            self._training_transforms(sizes) if train else {preprocess.size: preprocess.crop},
             classes=len(self.labels),
             channels=preprocess.channels,
-            size=size,
+            sizes=sizes,
             seed=self.seed,
             exif=settings.exif,
             on_bad_image=settings.on_bad_image,
             fill=train,
         )
 
-    def _training_transform(self, size: int) -> Transform:
+    def _training_transforms(self, sizes: Knots) -> dict[int, Transform]:
+        policy = policy_of(self.settings, self.preprocess)
+        crops = {size: self._training_crop(size) for size in all_sizes(sizes)}
+        return {n: with_policy(crop, policy) if policy else crop for n, crop in crops.items()}
+
+    def _training_crop(self, size: int) -> Transform:
         augment, (low, high) = self.augment, self.settings.scale
         # Also refuses a size that a mean image of another size cannot be subtracted at.
         as_evaluated = at_size(self.preprocess, size)

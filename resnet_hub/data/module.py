@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Literal, cast, final
 
 import lightning as L
+from torch import Tensor
 
+from resnet_hub.data.augment import erase, lighting
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
-from resnet_hub.data.settings import Augment, DataSettings
+from resnet_hub.data.settings import Augment, DataSettings, Knots
 from resnet_hub.errors import BadData, DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
@@ -131,6 +133,12 @@ class DataModule(L.LightningDataModule, ABC):
         return replace(asked, resize=resize)
 
     @property
+    def training_sizes(self) -> Knots:
+        """The side of training images by epoch; see ``training_size`` of ``data/sizes.py``."""
+        sizes, size = self.settings.sizes, self.settings.size
+        return sizes or ((0, self.preprocess.size if size is None else size),)
+
+    @property
     def augment(self) -> Augment:
         """The augmentation in force."""
         return self.settings.augment or self.own_augment
@@ -153,7 +161,25 @@ class DataModule(L.LightningDataModule, ABC):
     def prepare(self, batch: Batch, *, train: bool) -> Batch:
         """Turn a transferred uint8 batch into the net's input, augmented in training."""
         images = self.preprocess.normalise(batch.images)
+        if train:
+            images = self.perturbed(images, batch.keys)
         return batch._replace(images=images, pixels=None if train else batch.images)
+
+    def perturbed(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Return normalised training images ``(N, C, H, W)`` lit and erased, keyed by sample."""
+        settings = self.settings
+        if settings.lighting:
+            images = lighting(images, keys, sd=settings.lighting, std=self.preprocess.std)
+        if settings.erase:
+            images = erase(
+                images,
+                keys,
+                probability=settings.erase,
+                area=settings.erase_area,
+                aspect=settings.erase_aspect,
+                fill=settings.erase_fill,
+            )
+        return images
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook: :meth:`prepare` for the running phase."""
@@ -212,8 +238,11 @@ class DataModule(L.LightningDataModule, ABC):
         rank, ranks = 0, 1
         if self.trainer:
             rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        count = len(self.split(split))
-        return BatchSampler(count, self.settings.batch_size, seed=seed, rank=rank, ranks=ranks)
+        count, settings = len(self.split(split)), self.settings
+        repeats = 1 if seed is None else settings.repeats
+        return BatchSampler(
+            count, settings.batch_size, seed=seed, rank=rank, ranks=ranks, repeats=repeats
+        )
 
     def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:
         sampler = self._sampler(split, seed=seed)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from resnet_hub.data.module import DataModule
+from resnet_hub.data.sizes import all_sizes
 from resnet_hub.errors import OutOfMemory
 
 _CPU = ("DefaultCPUAllocator", "not enough memory", "std::bad_alloc")  # no class of their own
@@ -31,7 +32,7 @@ def memory_named(data: DataModule, *, train: bool) -> Iterator[None]:
         batch, side = data.settings.batch_size, data.preprocess.size
         remedies = "a smaller data.batch_size, or trainer.precision=bf16-mixed"
         if train:
-            side = data.settings.size or side
+            side = max(all_sizes(data.training_sizes))
             remedies = (
                 "a smaller data.batch_size with as much more trainer.accumulate_grad_batches, "
                 "net.checkpoint_blocks=1, or trainer.precision=bf16-mixed"

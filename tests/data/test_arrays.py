@@ -4,15 +4,22 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset, hold_out, shift_and_flip
+from resnet_hub.data import augment
+from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset, hold_out
+from resnet_hub.data.augment import alternating_flip, erase, shift
+from resnet_hub.data.augment import flip as flipped
 from resnet_hub.data.batches import Selection
+from resnet_hub.data.digits import Digits
+from resnet_hub.data.policies import policy_of
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import BadData, DataMissing, InvalidSetting
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.randomness import integers, sample_keys, uniform
+from resnet_hub.randomness import integers, keyed_generator, sample_keys, uniform
 
 
 class Made(ArrayDataModule):
@@ -34,9 +41,33 @@ class Made(ArrayDataModule):
         )
 
 
+class Coloured(Made):
+    """The same of three channels."""
+
+    mean, std = (0.5, 0.25, 0.25), (0.2, 0.3, 0.3)
+
+    def read(self) -> None:
+        images = made_images(40)
+        images = torch.cat((images, images[:, :1].flip(3)), dim=1)
+        labels = torch.arange(40) % 3
+        self.splits = self._splits(
+            ArrayDataset(images, labels, self.seed),
+            ArrayDataset(images[:9], labels[:9], self.seed),
+            held_out=self.settings.held_out or 0,
+            seed=self.seed,
+        )
+
+
 def made_images(count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 2, 6, 6), generator=generator, dtype=torch.uint8)
+
+
+def shift_and_flip(
+    images: torch.Tensor, keys: torch.Tensor, *, pad: int, flip: bool
+) -> torch.Tensor:
+    images = shift(images, keys, pad=pad)
+    return flipped(images, keys) if flip else images
 
 
 def reference_shift_and_flip(
@@ -130,12 +161,80 @@ def test_training_augments_as_the_setting_says(augment: Any) -> None:
     assert torch.equal(module.prepare(batch, train=True).images, expected)
 
 
+def test_an_alternating_flip_comes_before_the_crop_and_reflection_pads_it() -> None:
+    settings = DataSettings(augment="pad_crop_alternating_flip", pad=2, pad_mode="reflect")
+    module = Made(settings, seed=4).open()
+    for epoch in (0, 1):
+        batch = module.split("train")[Selection(epoch, torch.arange(40))]
+        plain = module.prepare(batch, train=False).images
+        turned = alternating_flip(plain, batch.indices, seed=4, epoch=epoch)
+        expected = shift(turned, batch.keys, pad=2, mode="reflect")
+        assert torch.equal(module.prepare(batch, train=True).images, expected)
+
+
+def test_training_images_are_shifted_and_then_erased() -> None:
+    module = Made(DataSettings(pad=2, erase=0.5, erase_fill="noise")).open()
+    batch = module.split("train")[Selection(0, torch.arange(40))]
+    shifted = shift_and_flip(
+        module.prepare(batch, train=False).images, batch.keys, pad=2, flip=True
+    )
+    expected = erase(
+        shifted, batch.keys, probability=0.5, area=(0.02, 0.33), aspect=(0.3, 3.3), fill="noise"
+    )
+    assert torch.equal(module.prepare(batch, train=True).images, expected)
+
+
+@pytest.mark.parametrize("policy", ["trivial", "randaugment", "randaugment_increasing"])
+@pytest.mark.parametrize("held_out", [0, 10])
+def test_a_policy_changes_training_images_of_a_set_in_memory_keyed_by_sample(
+    policy: Any, held_out: int
+) -> None:
+    module = Coloured(DataSettings(policy=policy, held_out=held_out), seed=2).open()
+    plain = Coloured(DataSettings(held_out=held_out), seed=2).open()
+    chosen = policy_of(module.settings, module.preprocess)
+    assert chosen is not None
+    whole, untouched = (m.split("train")[Selection(1, torch.arange(30))] for m in (module, plain))
+    assert not torch.equal(whole.images, untouched.images)
+    for image, before, key in zip(whole.images, untouched.images, whole.keys.tolist(), strict=True):
+        with keyed_generator(key):
+            picture = chosen(Image.fromarray(before.permute(1, 2, 0).numpy()))
+        assert torch.equal(image, torch.from_numpy(np.array(picture)).permute(2, 0, 1))
+    part = module.split("train")[Selection(1, torch.tensor([20, 3]))]
+    assert torch.equal(part.images, whole.images[[20, 3]])
+    assert module.split("train")[Selection(1, torch.arange(0))].images.shape == (0, 3, 6, 6)
+    for name in {"test", "val"} & set(module.splits):
+        seen, expected = (m.splits[name][Selection(0, torch.arange(5))] for m in (module, plain))  # type: ignore[index]
+        assert torch.equal(seen.images, expected.images)
+
+
+def test_a_policy_beside_a_mean_image_is_measured_on_the_images_themselves() -> None:
+    settings = DataSettings(policy="randaugment_increasing", per_pixel_mean=True)
+    module, plain = Coloured(settings), Coloured(DataSettings(per_pixel_mean=True))
+    assert module.preprocess == plain.preprocess
+    assert module.open().split("train").policy.fill == (128, 64, 64)  # type: ignore[attr-defined]
+
+
+def test_a_policy_leaves_grey_images_grey() -> None:
+    module = Digits(DataSettings(policy="trivial", pad=1)).open()
+    assert module.split("train")[Selection(0, torch.arange(7))].images.shape == (7, 1, 8, 8)
+
+
+def test_sizes_follow_the_epoch_in_memory_too() -> None:
+    module = Made(DataSettings(sizes=((0, 4), (1, 6), (2, 8)), augment="none")).open()
+    for epoch, side in ((0, 4), (1, 6), (2, 8), (9, 8)):
+        batch = module.split("train")[Selection(epoch, torch.arange(5))]
+        sized = replace(module.preprocess, size=side)
+        expected = sized.normalise(sized.crop(batch.images))
+        assert torch.equal(module.prepare(batch, train=True).images, expected)
+        assert module.prepare(batch, train=False).images.shape == (5, 2, 6, 6)
+
+
 def test_the_border_is_the_mean() -> None:
     module = Made(DataSettings(pad=6)).open()
     batch = module.split("train")[Selection(0, torch.arange(40))]
     images = module.prepare(batch, train=True).images
-    for shift, stream in ((6, 0), (-6, 0)):
-        away = integers(batch.keys, stream, 13) - 6 == shift
+    for pixels in (6, -6):
+        away = integers(batch.keys, 0, 13) - 6 == pixels
         assert (images[away] == 0).all()
     assert (integers(batch.keys, 0, 13) - 6).abs().max() == 6
 
@@ -311,6 +410,12 @@ def test_labels_are_known_before_reading() -> None:
         ({"eval_resize": 5}, "data.eval_resize: 5 is below the evaluation size, 6"),
         ({"eval_resize": 7, "eval_size": 8}, "data.eval_resize: 7 is below the evaluation size"),
         ({"size": -2}, "preprocess.size: -2 is not"),
+        ({"sizes": ((0, 4), (3, 9000))}, "preprocess.size: .* is not 1 to"),
+        ({"sizes": ((0, 4), (3, 8)), "per_pixel_mean": True}, "leave data.size, data.sizes"),
+        ({"policy": "trivial"}, "data.policy: trivial is for 1 or 3 channels; .* have 2"),
+        ({"lighting": 0.1}, "data.lighting: is for 3 channels"),
+        ({"pad": 6, "pad_mode": "reflect"}, "data.pad: 6 pixels cannot be reflected .* of 6"),
+        ({"sizes": ((0, 2), (3, 8)), "pad_mode": "reflect"}, "reflected .* image of 2"),
         ({"interpolation": "nearest"}, "preprocess.interpolation: 'nearest'"),
         ({"per_pixel_mean": True, "eval_size": 8}, "data.per_pixel_mean: the mean image is 6"),
         ({"per_pixel_mean": True, "size": 5}, "leave data.size"),
@@ -330,7 +435,7 @@ def test_draws_of_augmentation_use_streams_of_their_own() -> None:
     from resnet_hub.nets import stochastic_depth
 
     keys = sample_keys(0, 0, torch.arange(4096))
-    assert stochastic_depth._STREAM > 2
+    assert stochastic_depth._STREAM > augment._ERASE_ASPECT + augment._ATTEMPTS
     depth = uniform(keys, stochastic_depth._STREAM)
     for stream, bound in ((0, 9), (1, 9), (2, 2)):
         drawn = integers(keys, stream, bound).float()

@@ -15,7 +15,13 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnet_hub.data.batches import Batch, BatchSampler, Selection
-from resnet_hub.data.files import ImageFiles, Transform, resized_crop_flip, scale_crop_flip
+from resnet_hub.data.files import (
+    ImageFiles,
+    Transform,
+    resized_crop_flip,
+    scale_crop_flip,
+    with_policy,
+)
 from resnet_hub.data.images import read_image
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.errors import BadData, InvalidSetting
@@ -131,6 +137,77 @@ def test_workers_change_nothing_and_epochs_differ(samples: list[tuple[str, int]]
         assert all(map(same, one, other))
     assert all(map(same, alone[0], alone[2]))
     assert alone[0][0].indices.tolist() != alone[1][0].indices.tolist()
+
+
+@with_marks
+def test_sizes_follow_the_epoch_in_workers_that_live_on_and_where_a_pass_is_resumed(
+    samples: list[tuple[str, int]],
+) -> None:
+    knots = ((1, 8), (2, 12))
+    transforms = {size: resized_crop_flip(size, interpolation="bilinear") for size in (8, 12)}
+    data = ImageFiles(samples, transforms, classes=3, sizes=knots, seed=5)
+
+    def epochs(workers: int, begin: int = 0) -> list[list[Batch]]:
+        sampler = BatchSampler(12, 4, seed=5)
+        loader = BatchLoader(data, sampler, workers=workers)
+        loader.load_state_dict({"epoch": begin, "batches": 2 if begin else 0})
+        passes = []
+        for epoch in range(begin, 4):
+            sampler.set_epoch(epoch)
+            passes.append(list(loader))
+        return passes
+
+    alone, shared, resumed = epochs(0), epochs(2), epochs(2, begin=1)
+    assert [{batch.images.shape[2:] for batch in batches} for batches in alone] == [
+        {(8, 8)}, {(8, 8)}, {(12, 12)}, {(12, 12)}
+    ]  # fmt: skip
+    assert [batch.epoch for batches in alone for batch in batches] == [0] * 3 + [1] * 3 + [
+        2] * 3 + [3] * 3  # fmt: skip
+    for one, other in zip(alone, shared, strict=True):
+        assert all(map(same, one, other))
+    for one, other in zip([alone[1][2:], *alone[2:]], resumed, strict=True):
+        assert all(map(same, one, other))
+    assert len(resumed[0]) == 1
+
+
+@with_marks
+@pytest.mark.parametrize("workers", [0, 2])
+def test_repeats_of_an_image_are_augmented_apart(
+    samples: list[tuple[str, int]], workers: int
+) -> None:
+    sampler = BatchSampler(12, 6, seed=5, repeats=3)
+    batches = list(BatchLoader(files(samples), sampler, workers=workers))
+    images = torch.cat([batch.images for batch in batches])
+    indices = torch.cat([batch.indices for batch in batches])
+    assert len(indices.unique()) == 4
+    for index in indices.unique():
+        views = images[indices == index]
+        assert len(views.flatten(1).unique(dim=0)) == len(views) == 3
+        assert torch.equal(views[0], files(samples)[chosen(int(index))].images[0])
+
+
+@with_marks
+def test_a_policy_comes_after_crop_and_flip_and_workers_change_nothing(
+    samples: list[tuple[str, int]],
+) -> None:
+    policy = v2.TrivialAugmentWide()
+    data = files(samples, with_policy(RANDOM, policy))
+    batch = data[chosen(*range(12), epoch=3)]
+    reference = v2.Compose(
+        [v2.RandomResizedCrop(SIZE, antialias=True), v2.RandomHorizontalFlip(), v2.ToPILImage(),
+         policy, v2.PILToTensor()]
+    )  # fmt: skip
+    for image, key, (path, _) in zip(batch.images, batch.keys, samples, strict=True):
+        pixels = torch.from_numpy(np.array(read_image(path))).permute(2, 0, 1)
+        with keyed_generator(int(key)):
+            assert torch.equal(image, reference(pixels))
+    loader = BatchLoader(data, BatchSampler(12, 4, seed=5), workers=2)
+    alone = BatchLoader(data, BatchSampler(12, 4, seed=5))
+    assert all(map(same, loader, alone))
+    grey = ImageFiles(
+        samples, with_policy(RANDOM, policy), classes=3, channels=1, size=SIZE, seed=5
+    )
+    assert grey[chosen(0, 1)].images.shape == (2, 1, SIZE, SIZE)
 
 
 @pytest.mark.fault("D1")

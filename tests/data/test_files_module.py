@@ -9,6 +9,7 @@ import torch
 from pictures import class_folders, cut, pattern, save
 from torch import Tensor, nn
 
+from resnet_hub.data.augment import erase, lighting
 from resnet_hub.data.batches import Batch, Selection
 from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.folder import Folder
@@ -86,6 +87,61 @@ def test_training_images_are_cropped_at_random_by_default(root: Path) -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.parametrize(
+    ("size", "eval_size", "eval_resize"), [(160, 224, 236), (176, 224, 232), (128, 160, 182)]
+)
+def test_train_and_test_sizes_differ_as_fixres_has_them(
+    root: Path, size: int, eval_size: int, eval_resize: int
+) -> None:
+    data = folder(root, size=size, eval_size=eval_size, eval_resize=eval_resize)
+    assert batch(data, "train").images.shape == (8, 3, size, size)
+    tested = batch(data, "val")
+    assert tested.images.shape == (4, 3, eval_size, eval_size)
+    expected = Preprocess(size=eval_size, resize=eval_resize)
+    assert torch.equal(tested.images[0], expected.crop(read_image(root / "val/cat/0.png")))
+    assert data.preprocess == expected  # what an exported model carries
+
+
+def test_sizes_follow_the_epoch_in_training_alone(root: Path) -> None:
+    data = folder(root, sizes=((1, 32), (3, 96)), eval_size=40, augment="scale_crop_flip",
+                  scale=(96, 100))  # fmt: skip
+    for epoch, side in enumerate((32, 32, 64, 96, 96)):
+        selected = data.split("train")[Selection(epoch, torch.arange(8))]
+        assert data.prepare(selected, train=True).images.shape == (8, 3, side, side)
+        assert data.split("val")[Selection(epoch, torch.arange(2))].images.shape[2:] == (40, 40)
+
+
+@pytest.mark.parametrize("augment", ["none", "resized_crop_flip", "scale_crop_flip"])
+def test_a_policy_changes_training_images_alone(root: Path, augment: str) -> None:
+    settings: dict[str, Any] = {"augment": augment, "eval_size": 24, "scale": (24, 30)}
+    plain = folder(root, **settings)
+    changed = folder(root, policy="randaugment_increasing", policy_magnitude=7, **settings)
+    assert torch.equal(batch(plain, "val").images, batch(changed, "val").images)
+    before, after = batch(plain, "train").images, batch(changed, "train").images
+    assert before.shape == after.shape
+    same = (before == after).flatten(1).all(1)
+    assert int((~same).sum()) > 0
+
+
+def test_training_images_are_lit_then_erased_after_normalisation(root: Path) -> None:
+    data = folder(root, eval_size=16, lighting=0.1, erase=1.0, erase_area=(0.1, 0.2))
+    raw = batch(data, "train")
+    normalised = data.preprocess.normalise(raw.images)
+    lit = lighting(normalised, raw.keys, sd=0.1, std=IMAGENET_STD)
+    expected = erase(lit, raw.keys, probability=1.0, area=(0.1, 0.2), aspect=(0.3, 3.3))
+    assert torch.equal(data.prepare(raw, train=True).images, expected)
+    assert torch.equal(data.prepare(raw, train=False).images, normalised)
+    assert not torch.equal(expected, lit)
+
+
+def test_repeats_are_of_training_alone(root: Path) -> None:
+    data = folder(root, eval_size=16, batch_size=4, repeats=4)
+    assert data.train_batches() == 2
+    trained = list(data.train_dataloader())
+    assert sorted(torch.cat([x.indices for x in trained]).unique(return_counts=True)[1]) == [4, 4]
+    assert sorted(torch.cat([x.indices for x in data.val_dataloader()])) == [0, 1, 2, 3]
+
+
 def test_images_are_normalised_after_the_transfer(root: Path) -> None:
     data = folder(root, eval_size=16)
     raw = batch(data, "val")
@@ -112,6 +168,10 @@ def test_one_channel_nets_are_given_grey(root: Path) -> None:
         ({"eval_resize": 200}, "data.eval_resize: 200 is below the evaluation size, 224"),
         ({"eval_size": 0}, "preprocess.size: 0 is not 1 to"),
         ({"size": -1}, "-1 is not 1 to"),
+        ({"sizes": ((0, 9000),)}, "9000 is not 1 to"),
+        ({"sizes": ((0, 99), (3, 300)), "augment": "scale_crop_flip"}, "least the 300 pixels"),
+        ({"augment": "pad_crop_alternating_flip"}, "is for sets held in memory"),
+        ({"pad_mode": "reflect"}, "data.pad_mode: is for sets held in memory"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_on_opening(

@@ -42,7 +42,13 @@ def test_a_net_that_asks_for_a_petabyte_is_one_line_in_training_and_in_testing(
 ):
     run = fit(tmp_path / "run")
     monkeypatch.setattr(ResNet, "forward", greedy)
-    flags = (*TINY, "--data.batch_size=17", "--data.size=12", "--out", tmp_path / "other")
+    flags = (
+        *TINY,
+        "--data.batch_size=17",
+        "--data.sizes=[[0, 8], [1, 12]]",
+        "--out",
+        tmp_path / "other",
+    )
     assert refusal(capsys, "fit", "quickstart", *flags) == (
         f"out of memory on the CPU, with batches of 17 images of 12×12 pixels; {TRY}"
     )

@@ -22,6 +22,17 @@ AVERAGED = (
     "--net.stochastic_depth=0.2",
     "--data.held_out=0",
 )
+AUGMENTED = (
+    *SIX,
+    "--data.augment=pad_crop_alternating_flip",
+    "--data.pad_mode=reflect",
+    "--data.policy=randaugment_increasing",
+    "--data.policy_std=0.5",
+    "--data.erase=0.5",
+    "--data.erase_fill=noise",
+    "--data.repeats=3",
+    "--data.sizes=[[0, 8], [1, 12]]",
+)
 ACCUMULATED = (*SIX, "--trainer.accumulate_grad_batches=2", "--trainer.log_every_n_steps=1")
 VALIDATED = (*SIX, "--trainer.val_check_interval=3")
 COUNTED = (*VALIDATED, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=4")
@@ -76,6 +87,8 @@ def same(run: Path, other: Path) -> bool:
         pytest.param(SIX, 10, 11, id="the second epoch"),
         pytest.param(AVERAGED, 2, 3, id="average and stochastic depth"),
         pytest.param(AVERAGED, 8, 9, id="average and stochastic depth, second epoch"),
+        pytest.param(AUGMENTED, 2, 3, id="augmentation, repeats and sizes"),
+        pytest.param(AUGMENTED, 8, 9, id="augmentation, repeats and sizes, second epoch"),
         pytest.param(ACCUMULATED, 0, 1, id="gradients half accumulated"),
         pytest.param(ACCUMULATED, 7, 4, id="gradients accumulated"),
         pytest.param(VALIDATED, 2, 3, id="a validation follows"),
