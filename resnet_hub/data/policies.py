@@ -7,6 +7,7 @@ Imports no Lightning: workers that are started afresh import this module.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from PIL import Image, ImageEnhance, ImageOps
@@ -34,6 +35,10 @@ def policy_of(settings: DataSettings, preprocess: Preprocess) -> Policy | None:
     policy: Policy | None = None
     if name == "trivial":
         policy = v2.TrivialAugmentWide(interpolation=interpolation)
+    elif name == "autoaugment_imagenet":
+        policy = v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=interpolation)
+    elif name == "autoaugment_cifar10":
+        policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, interpolation=interpolation)
     elif name == "randaugment":
         policy = v2.RandAugment(ops, magnitude, interpolation=interpolation)
     elif name == "randaugment_increasing":
@@ -140,9 +145,10 @@ def _enhance(
     strength: float,
     _: IncreasingRandAugment,
     *,
-    kind: Callable[[Image.Image], ImageEnhance._Enhance],
+    kind: Callable[[Image.Image], Any],  # Pillow's own base of them is private
 ) -> Image.Image:
-    return kind(picture).enhance(1 + 0.9 * strength)
+    blended: Image.Image = kind(picture).enhance(1 + 0.9 * strength)
+    return blended
 
 
 def _plain(

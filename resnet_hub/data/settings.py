@@ -15,7 +15,14 @@ Augment = Literal[
     "resized_crop_flip",
     "scale_crop_flip",
 ]
-Policy = Literal["none", "trivial", "randaugment", "randaugment_increasing"]
+Policy = Literal[
+    "none",
+    "trivial",
+    "autoaugment_imagenet",
+    "autoaugment_cifar10",
+    "randaugment",
+    "randaugment_increasing",
+]
 Knots = tuple[tuple[int, int], ...]
 
 _MOST_MAGNITUDE = {"randaugment": 30, "randaugment_increasing": 10}
@@ -48,10 +55,11 @@ class DataSettings:
             mirrored at its border.
         scale: Bounds of the shorter side in pixels, for ``scale_crop_flip``.
         policy: What else happens to a training image, in ``workers``: ``trivial``
-            (TrivialAugmentWide, 2103.10158); ``randaugment`` (1909.13719 as torchvision has it);
-            ``randaugment_increasing`` (timm's form: every operation is stronger at a higher
-            magnitude, each is left out half of the time). Of files after the crop, of sets in
-            memory before it.
+            (TrivialAugmentWide, 2103.10158); ``autoaugment_imagenet`` and ``autoaugment_cifar10``
+            (1805.09501, by what they were searched on); ``randaugment`` (1909.13719 as torchvision
+            has it); ``randaugment_increasing`` (timm's form: every operation is stronger at a
+            higher magnitude, each is left out half of the time). Of files after the crop, of sets
+            in memory before it.
         policy_magnitude: Strength of RandAugment's operations: 0 to 30 of ``randaugment``, 0 to 10
             of ``randaugment_increasing``.
         policy_std: Standard deviation of the magnitude, drawn for each operation;
