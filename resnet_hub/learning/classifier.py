@@ -15,6 +15,7 @@ from resnet_hub.data.module import DataModule
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning import optimizers
 from resnet_hub.learning.averaging import follow
+from resnet_hub.learning.clipping import clip_adaptively
 from resnet_hub.learning.export import description, restored
 from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.plan import (
@@ -159,8 +160,10 @@ class Classifier(L.LightningModule):
         return self.guard.watch(loss, batch.indices)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Judge the step by its gradients, now that they are averaged and unscaled."""
+        """Judge the step by its averaged, unscaled gradients; clip them to the weights if asked."""
         self.guard.judge(optimizer)
+        if self.optimizer_settings.agc is not None:
+            clip_adaptively(self.net, self.optimizer_settings.agc)
 
     def optimizer_step(
         self,
@@ -278,7 +281,7 @@ class Classifier(L.LightningModule):
         losses = torch.stack(self._recent)
         values = {
             "train/loss": losses.where(losses.isfinite(), torch.nan).nanmean(),
-            "lr": torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]),
+            "lr": torch.tensor(optimizers.rate_in_force(self.trainer.optimizers[0])),
         }
         self._recent.clear()
         self.unlogged = values

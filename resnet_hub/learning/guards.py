@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from resnet_hub.errors import Diverged
+from resnet_hub.learning.optimizers import rate_in_force
 
 LOOK_EVERY = 50
 """Optimizer steps between two looks of the host at what became of them."""
@@ -111,7 +112,7 @@ class Guard:
         before |= {name: torch.zeros_like(learnt[name]) for name in learnt.keys() - before.keys()}
         now, then = [*learnt.values()], [before[name] for name in learnt]
         put_back([*self._moved, *now], [*self._before, *then], self._finite)
-        lr = float(optimizer.param_groups[0]["lr"])
+        lr = rate_in_force(optimizer)
         self._steps.append(_Step(step, epoch, lr, self._parts, self._finite))
         self._parts, self._moved, self._before, self._learnt = [], [], [], {}
         return self._finite
@@ -199,13 +200,17 @@ def _all_finite(tensors: list[Tensor], *, norm: float = 2.0) -> Tensor:
 
 
 def _learnt(optimizer: torch.optim.Optimizer) -> dict[_Name, Tensor]:
-    """Return an optimizer's weights, and the tensors of its state, each under a name of its own."""
+    """Return what an optimizer may move, each under a name of its own: weights, and their state."""
     found: dict[_Name, Tensor] = {}
     for group in optimizer.param_groups:
-        for weight in group["params"]:
+        for weight in filter(_learns, group["params"]):
             state = {"": weight, **optimizer.state.get(weight, {})}
             found |= {(id(weight), k): t for k, t in state.items() if isinstance(t, Tensor)}
     return found
+
+
+def _learns(weight: Tensor) -> bool:
+    return weight.requires_grad  # of what is frozen no copy is needed
 
 
 @rank_zero_only

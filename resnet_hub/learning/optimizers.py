@@ -1,4 +1,4 @@
-"""Optimizers, and which parameters decay."""
+"""Optimizers, and how much each parameter learns and decays."""
 
 from typing import Any
 
@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.depths import HEAD, layers
+from resnet_hub.learning.lamb import Lamb
 from resnet_hub.learning.settings import OptimizerSettings
 
 Groups = list[dict[str, Any]]
-"""Numbers of an optimizer's parameter groups, by their names."""
+"""An optimizer's parameter groups, or the numbers of each, by their names."""
 
 
 def effective_lr(settings: OptimizerSettings, images_per_step: int) -> float:
@@ -24,38 +26,65 @@ def effective_lr(settings: OptimizerSettings, images_per_step: int) -> float:
     return lr
 
 
-def parameter_groups(net: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Split a net's parameters into those that decay and those that do not.
+def parameter_groups(net: nn.Module, settings: OptimizerSettings, *, lr: float) -> Groups:
+    """Group a net's parameters by decay and, where layers learn at rates of their own, by layer.
+
+    All are there, frozen ones too: these get no gradient, and stay, until they are thawed.
 
     Returns:
-        One or two groups with ``params``, ``weight_decay`` and a ``name``, none of them empty.
+        Groups with ``params``, ``weight_decay``, ``lr``, ``lr_scale`` (what the layer's share of
+        the recipe's rate is) and a ``name`` (``free``, ``head decayed``, ``layer1.0 free``), from
+        the image to the classifier; none is empty.
     """
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for module in net.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
+    groups: dict[str, dict[str, Any]] = {}
+    own = layers(net)
+    for depth, (layer, modules) in enumerate(own.items(), 1):
+        scale = settings.layer_decay ** (len(own) - depth)
+        if layer == HEAD:
+            scale *= settings.head_lr
+        for module in (inner for outer in modules for inner in outer.modules()):
+            for name, parameter in module.named_parameters(recurse=False):
                 decays = _decays(module, name, settings.decay)
-                (decayed if decays else free).append(parameter)
-    groups = (
-        {"name": "decayed", "params": decayed, "weight_decay": settings.weight_decay},
-        {"name": "free", "params": free, "weight_decay": 0.0},
-    )
-    return [group for group in groups if group["params"]]
+                label = f"{_part(layer, settings)}{'decayed' if decays else 'free'}"
+                group = {
+                    "name": label,
+                    "params": [],
+                    "weight_decay": settings.weight_decay if decays else 0.0,
+                    "lr": lr * scale,
+                    "lr_scale": scale,
+                }
+                groups.setdefault(label, group)["params"].append(parameter)
+    return list(groups.values())
 
 
 def build_optimizer(
     net: nn.Module, settings: OptimizerSettings, *, lr: float
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of a net's parameters at this learning rate."""
-    groups = parameter_groups(net, settings)
+    """Return the optimizer of a net's parameters at this learning rate.
+
+    It takes up a checkpoint's state if that is of the same groups, and raises
+    :class:`~resnet_hub.errors.InvalidSetting` if not.
+    """
+    groups = parameter_groups(net, settings, lr=lr)
+    optimizer: torch.optim.Optimizer
     if settings.name == "sgd":
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov
         )
-    # On a GPU its step counters lie there too: a step is undone without the host's knowing.
-    on_gpu = all(parameter.is_cuda for parameter in net.parameters())
-    return torch.optim.AdamW(groups, lr=lr, betas=settings.betas, capturable=on_gpu)
+    elif settings.name == "lamb":
+        optimizer = Lamb(groups, lr=lr, betas=settings.betas)
+    else:
+        # On a GPU its step counters lie there too: a step is undone without the host's knowing.
+        on_gpu = all(parameter.is_cuda for parameter in net.parameters())
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=settings.betas, capturable=on_gpu)
+    optimizer.register_load_state_dict_pre_hook(_check_same_groups)
+    return optimizer
+
+
+def rate_in_force(optimizer: torch.optim.Optimizer) -> float:
+    """Return the learning rate of the moment, of a layer whose share of it is 1."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
 
 def hold_to_recipe(
@@ -84,6 +113,26 @@ def options(optimizer: torch.optim.Optimizer) -> Groups:
         {name: value for name, value in group.items() if name not in ("params", "lr")}
         for group in optimizer.param_groups
     ]
+
+
+def _check_same_groups(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    own, other = (
+        [(group.get("name"), len(group["params"])) for group in groups]
+        for groups in (optimizer.param_groups, saved["param_groups"])
+    )
+    if own != other:
+        raise InvalidSetting(
+            f"optimizer: the checkpoint's {len(other)} groups of parameters are not the recipe's "
+            f"{len(own)}; set decay, layer_decay and head_lr back, or begin another run"
+        )
+
+
+def _part(layer: str, settings: OptimizerSettings) -> str:
+    if settings.layer_decay != 1:
+        return f"{layer} "
+    if settings.head_lr != 1:
+        return f"{HEAD if layer == HEAD else 'body'} "
+    return ""
 
 
 def _decays(module: nn.Module, name: str, mode: str) -> bool:

@@ -47,12 +47,14 @@ def digits() -> Digits:
     return Digits(DataSettings(name="Digits", batch_size=32, pad=1), seed=3)
 
 
-def classifier(*, optimizer: str = "sgd", **model: Any) -> Classifier:
+def classifier(*, optimizer: str = "sgd", agc: float | None = None, **model: Any) -> Classifier:
     torch.manual_seed(0)
     return Classifier(
         ResNet("cifar_resnet20", in_channels=1),
         model=ModelSettings(**{"ema_decay": 0.8, **model}),
-        optimizer=OptimizerSettings(name=optimizer, lr=0.1 if optimizer == "sgd" else 1e-3),
+        optimizer=OptimizerSettings(
+            name=optimizer, lr=0.1 if optimizer == "sgd" else 1e-3, agc=agc
+        ),
     )
 
 
@@ -111,7 +113,7 @@ class Without(Digits):
         return BATCHES - len(self.left_out)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
     optimizer: str, accumulated: int
@@ -134,7 +136,7 @@ def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
     same(before, {name: after[name] for name in before})
     assert sound(watch.last)
     message = str(stopped.value)
-    rate = {"sgd": "0.1", "adamw": "0.001"}[optimizer]
+    rate = "0.1" if optimizer == "sgd" else "0.001"
     samples = ", ".join(map(str, sorted(poison.samples[0])))
     assert message.startswith(
         f"step {step + 1} (epoch 1): loss, gradients or statistics not finite, "
@@ -151,13 +153,16 @@ def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
         {"accumulate_grad_batches": 2},
         {"precision": "bf16-mixed"},
         {"gradient_clip_val": 0.5},
+        {"optimizer": "lamb"},
+        {"agc": 0.01, "gradient_clip_val": 0.5},
     ],
     ids=lambda how: "-".join(map(str, how)) or "sgd",
 )
 def test_a_step_left_out_is_a_step_that_never_was(how: dict[str, Any], caplog):
-    options = {name: value for name, value in how.items() if name != "optimizer"}
+    own = ("optimizer", "agc")
+    options = {name: value for name, value in how.items() if name not in own}
     accumulated, bad = how.get("accumulate_grad_batches", 1), random.randrange(BATCHES)
-    model = {"optimizer": how.get("optimizer", "sgd"), "nonfinite": "skip"}
+    model = {**{n: how[n] for n in own if n in how}, "nonfinite": "skip"}
     watch, other, poison = Watch(), Watch(), Poison([bad])
     module = classifier(**model)
     trainer(watch, poison, **options).fit(module, digits())
@@ -361,7 +366,7 @@ def test_two_ranks_undo_a_step_of_which_one_had_the_bad_batch(tmp_path: Path):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
 def test_on_a_gpu_a_bad_step_is_undone_without_a_word_to_the_host(optimizer: str):
     watch, module = Watch(), classifier(optimizer=optimizer, nonfinite="skip")
 
