@@ -16,7 +16,7 @@ from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import ResNetHubError
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.settings import OptimizerSettings, ScheduleSettings
+from resnet_hub.learning.settings import FreezingSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 
@@ -127,8 +127,14 @@ def ordered(rank: int, batch_size: int, workers: int) -> list[list[int]]:
     return seen.batches
 
 
-def trained(rank: int, batch_size: int, accumulate: int) -> tuple[dict[str, Any], list[float]]:
-    """Train ten steps with frozen norms; return the weights and the learning rates."""
+def trained(
+    rank: int,
+    batch_size: int,
+    accumulate: int,
+    optimizer: str = "sgd",
+    freezing: FreezingSettings | None = None,
+) -> tuple[dict[str, Any], list[float]]:
+    """Train ten steps, four an epoch, with frozen norms; return weights and learning rates."""
     seen = Seen()
     options = {
         "callbacks": [seen, FrozenNorms()],
@@ -139,8 +145,11 @@ def trained(rank: int, batch_size: int, accumulate: int) -> tuple[dict[str, Any]
     trainer = make_trainer({**QUIET, **options}, timeout=30)
     classifier = Classifier(
         small_net(zero_init_residual=True),
-        optimizer=OptimizerSettings(lr=0.1, scaled=True, nesterov=True),
+        optimizer=OptimizerSettings(
+            name=optimizer, lr=0.1, scaled=True, nesterov=optimizer == "sgd"
+        ),
         schedule=ScheduleSettings(name="onecycle", unit="iterations", warmup=4),
+        freezing=freezing,
     )
     trainer.fit(classifier, few_digits(64, batch_size=batch_size, augment="pad_crop", pad=1))
     return {n: p.detach().numpy() for n, p in classifier.net.named_parameters()}, seen.rates

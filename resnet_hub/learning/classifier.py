@@ -17,6 +17,7 @@ from resnet_hub.learning import optimizers
 from resnet_hub.learning.averaging import follow
 from resnet_hub.learning.clipping import clip_adaptively
 from resnet_hub.learning.export import description, restored
+from resnet_hub.learning.freezing import Freezing
 from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.plan import (
     check_all_seen,
@@ -26,7 +27,12 @@ from resnet_hub.learning.plan import (
     run_length,
 )
 from resnet_hub.learning.schedules import Length, factor
-from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
+from resnet_hub.learning.settings import (
+    FreezingSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+)
 from resnet_hub.metrics import Scores
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
@@ -52,10 +58,11 @@ class Classifier(L.LightningModule):
         model: Loss and how the net is run.
         optimizer: Optimizer.
         schedule: Learning-rate schedule.
+        freezing: What does not learn, and until when.
         seed: Key of what is left to torch's default generators in a training step.
 
     Raises:
-        UnknownName: No such row.
+        UnknownName: No such row, or layer.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Classifier(L.LightningModule):
         model: ModelSettings | None = None,
         optimizer: OptimizerSettings | None = None,
         schedule: ScheduleSettings | None = None,
+        freezing: FreezingSettings | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -72,6 +80,8 @@ class Classifier(L.LightningModule):
         self.settings = model or ModelSettings()
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.schedule_settings = schedule or ScheduleSettings()
+        self.freezing_settings = freezing or FreezingSettings()
+        self.freezing = Freezing(self.net, self.freezing_settings)
         self.seed = seed
         if self.settings.channels_last:
             cast(Any, self.net).to(memory_format=torch.channels_last)
@@ -141,6 +151,7 @@ class Classifier(L.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""
         self.unlogged = {}
+        self.freezing.begin(self.trainer, self.current_epoch)
         key = key_of("step", self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.default_generator.manual_seed(key)
         if self.device.type == "cuda":

@@ -95,14 +95,16 @@ def description(own: "Classifier") -> dict[str, Any]:
         model=own.settings,
         optimizer=own.optimizer_settings,
         schedule=own.schedule_settings,
+        freezing=own.freezing_settings,
     ).to_dict()
+    kept = ("seed", "model", "optimizer", "schedule", "freezing")
     return {
         "net": {
             "architecture": net.architecture.to_dict(),
             "preprocess": net.preprocess.to_dict(),
             "labels": None if net.labels is None else list(net.labels),
         },
-        "settings": {name: settings[name] for name in ("seed", "model", "optimizer", "schedule")},
+        "settings": {name: settings[name] for name in kept},
     }
 
 
@@ -150,6 +152,7 @@ def restored(kind: type[Own], checkpoint: str | Path) -> Own:
         model=recipe.model,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
+        freezing=recipe.freezing,
         seed=recipe.seed,
     )
     state = matched(content["state_dict"], own.state_dict(), str(path))

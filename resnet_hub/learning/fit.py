@@ -138,6 +138,7 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
         model=recipe.model,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
+        freezing=recipe.freezing,
         seed=recipe.seed,
     )
     return data, classifier

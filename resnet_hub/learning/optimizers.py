@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.depths import HEAD, layers
@@ -78,6 +78,7 @@ def build_optimizer(
         on_gpu = all(parameter.is_cuda for parameter in net.parameters())
         optimizer = torch.optim.AdamW(groups, lr=lr, betas=settings.betas, capturable=on_gpu)
     optimizer.register_load_state_dict_pre_hook(_check_same_groups)
+    optimizer.register_load_state_dict_post_hook(_lay_out)
     return optimizer
 
 
@@ -125,6 +126,15 @@ def _check_same_groups(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) 
             f"optimizer: the checkpoint's {len(other)} groups of parameters are not the recipe's "
             f"{len(own)}; set decay, layer_decay and head_lr back, or begin another run"
         )
+
+
+@torch.no_grad()
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Lay moments out in memory as their weights are: files keep no layout, and norms' sums do."""
+    for weight, state in optimizer.state.items():
+        for name, moment in state.items():
+            if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                state[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
 
 
 def _part(layer: str, settings: OptimizerSettings) -> str:

@@ -1,6 +1,10 @@
 """Layers of torch without first values on the meta device: most of what a net cost there."""
 
+from typing import TypeVar
+
 from torch import nn
+
+Own = TypeVar("Own", bound="BatchNorm2d")
 
 
 class Conv2d(nn.Conv2d):
@@ -13,7 +17,18 @@ class Conv2d(nn.Conv2d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """A batch normalisation; see the module."""
+    """A batch normalisation; see the module.
+
+    Attributes:
+        frozen: Whether it stays in evaluation mode, whatever mode the net around it is put in:
+            then it normalises by its running statistics, and they stay, count included.
+    """
+
+    frozen = False
+
+    def train(self: Own, mode: bool = True) -> Own:
+        """Go into training mode, unless frozen, or into evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     def reset_parameters(self) -> None:
         """Set first values and statistics, where there is memory for them."""

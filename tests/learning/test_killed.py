@@ -23,6 +23,11 @@ RUN = (
     *(f"--trainer.limit_train_batches={EPOCH}", "--trainer.max_epochs=2"),
     *("--trainer.log_every_n_steps=1", "--model.ema_decay=0.9", "--net.stochastic_depth=0.2"),
 )
+THAWING = (
+    *("--freezing.freeze=all_but_head", "--freezing.thaw=[[1, layer3]]"),
+    *("--optimizer=lamb", "--optimizer.lr=0.005", "--optimizer.nesterov=false"),
+    *("--optimizer.layer_decay=0.75", "--optimizer.head_lr=4", "--optimizer.agc=0.1"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,7 @@ def assert_equal(one: object, two: object, where: str) -> None:
         ("--data.workers=2",),
         ("--trainer.accumulate_grad_batches=2",),
         ("--data.workers=2", "--trainer.accumulate_grad_batches=2"),
+        THAWING,
     ],
     ids=" ".join,
 )
@@ -143,10 +149,14 @@ def test_a_run_killed_again_and_again_at_any_moment_ends_with_the_same_bits(
 @pytest.mark.slow
 @pytest.mark.fault("R1")
 @pytest.mark.fault("X1")
-@pytest.mark.parametrize("batch", [2, EPOCH, EPOCH + 3])
-def test_two_ranks_of_which_one_is_killed_end_with_the_same_bits(tmp_path: Path, batch: int):
+@pytest.mark.parametrize(
+    ("batch", "how"), [(2, ()), (EPOCH, ()), (EPOCH + 3, ()), (EPOCH + 3, THAWING)]
+)
+def test_two_ranks_of_which_one_is_killed_end_with_the_same_bits(
+    tmp_path: Path, batch: int, how: tuple[str, ...]
+):
     ranks = ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=16")
-    flags = (*RUN, *ranks, "--checkpoint.every_steps=1")
+    flags = (*RUN, *ranks, *how, "--checkpoint.every_steps=1")
 
     def ended(*arguments: object) -> int:
         with start("fit", *arguments, cwd=tmp_path) as process:

@@ -124,6 +124,23 @@ def test_a_learning_rate_that_single_precision_cannot_hold_is_refused():
         effective_lr(OptimizerSettings(lr=3e38, scaled=True), 512)
 
 
+def test_what_a_file_brings_lies_in_memory_as_the_weights_do_so_that_its_norms_are_the_same():
+    def one_step() -> torch.optim.Optimizer:
+        net = ResNet("cifar_resnet20").to(memory_format=torch.channels_last)
+        net(torch.randn(2, 3, 8, 8)).logsumexp(1).sum().backward()
+        optimizer = build_optimizer(net, OptimizerSettings(name="lamb"), lr=0.1)
+        optimizer.step()
+        return optimizer
+
+    own, saved = one_step(), one_step().state_dict()
+    for state in saved["state"].values():
+        state.update({name: moment.contiguous() for name, moment in state.items()})
+    own.load_state_dict(saved)
+    for weight, state in own.state.items():
+        assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == weight.stride()
+    assert sum(weight.stride(1) == 1 for weight in own.state if weight.ndim == 4) == 19
+
+
 # Layers that learn at rates of their own
 
 

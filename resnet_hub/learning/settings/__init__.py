@@ -1,6 +1,7 @@
 """What a recipe says, section by section: frozen, flat, torch-free."""
 
 from resnet_hub.data.settings import DataSettings
+from resnet_hub.learning.settings.freezing import FreezingSettings
 from resnet_hub.learning.settings.model import ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointSettings",
     "DataSettings",
     "DistributedSettings",
+    "FreezingSettings",
     "ModelSettings",
     "NetSettings",
     "OptimizerSettings",

@@ -6,6 +6,7 @@ from typing import Any
 
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.settings.freezing import FreezingSettings
 from resnet_hub.learning.settings.model import ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
@@ -28,6 +29,7 @@ class Recipe:
         model: Loss and how the net is run.
         optimizer: Optimizer.
         schedule: Learning-rate schedule.
+        freezing: What does not learn, and until when.
         checkpoint: When training is saved.
         progress: What is told of it while it goes on.
         distributed: What several processes owe each other.
@@ -42,6 +44,7 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    freezing: FreezingSettings = field(default_factory=FreezingSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     progress: ProgressSettings = field(default_factory=ProgressSettings)
     distributed: DistributedSettings = field(default_factory=DistributedSettings)
