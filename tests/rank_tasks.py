@@ -133,6 +133,7 @@ def trained(
     accumulate: int,
     optimizer: str = "sgd",
     freezing: FreezingSettings | None = None,
+    schedule: ScheduleSettings | None = None,
 ) -> tuple[dict[str, Any], list[float]]:
     """Train ten steps, four an epoch, with frozen norms; return weights and learning rates."""
     seen = Seen()
@@ -148,7 +149,7 @@ def trained(
         optimizer=OptimizerSettings(
             name=optimizer, lr=0.1, scaled=True, nesterov=optimizer == "sgd"
         ),
-        schedule=ScheduleSettings(name="onecycle", unit="iterations", warmup=4),
+        schedule=schedule or ScheduleSettings(name="onecycle", unit="iterations", warmup=4),
         freezing=freezing,
     )
     trainer.fit(classifier, few_digits(64, batch_size=batch_size, augment="pad_crop", pad=1))

@@ -26,7 +26,7 @@ from resnet_hub.learning.plan import (
     is_logged,
     run_length,
 )
-from resnet_hub.learning.schedules import Length, factor
+from resnet_hub.learning.schedules import Length, WarmUp, factor
 from resnet_hub.learning.settings import (
     FreezingSettings,
     ModelSettings,
@@ -81,6 +81,7 @@ class Classifier(L.LightningModule):
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.schedule_settings = schedule or ScheduleSettings()
         self.freezing_settings = freezing or FreezingSettings()
+        self.warm_up = WarmUp(self.schedule_settings)
         self.freezing = Freezing(self.net, self.freezing_settings)
         self.seed = seed
         if self.settings.channels_last:
@@ -134,7 +135,7 @@ class Classifier(L.LightningModule):
         optimizer = optimizers.build_optimizer(self.net, self.optimizer_settings, lr=lr)
         settings = self.schedule_settings
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: factor(settings, step, length)
+            optimizer, lambda step: factor(settings, step, length, warmed=self.warm_up.ended)
         )
         self._options = optimizers.options(optimizer)
         return {
@@ -195,6 +196,9 @@ class Classifier(L.LightningModule):
             follow(self.averaged, self.net, decay=decay, good=good)
         if self.guard.due:
             self._look()
+        in_epoch = -(-(batch_idx + 1) // self.trainer.accumulate_grad_batches)
+        if self.warm_up.due(in_epoch, last=self.trainer.is_last_batch):
+            self.warm_up.look(1 - float(self.train_scores.compute()["top1"]), steps=step + 1)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training scores.
@@ -220,6 +224,7 @@ class Classifier(L.LightningModule):
         checkpoint.update(description(self))
         checkpoint["recent_losses"] = [float(loss) for loss in self._recent]
         checkpoint["steps_left_out"] = self.guard.skipped
+        checkpoint["warm_up_ended"] = self.warm_up.ended
         with self.train_scores.sync_context():  # every rank's, in rank 0's file
             scores = self.train_scores.state_dict(prefix="train_scores.")
         checkpoint["state_dict"].update(scores)
@@ -227,6 +232,7 @@ class Classifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the epoch's losses that were not logged yet, and with its scores."""
         self.guard.skipped = checkpoint.get("steps_left_out", 0)
+        self.warm_up.ended = checkpoint.get("warm_up_ended")
         losses = checkpoint.get("recent_losses", [])
         self._recent = list(torch.tensor(losses, device=self.device))
         none = torch.zeros(0, 1, device=self.device)  # else the metric would warn of no update

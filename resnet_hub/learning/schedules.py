@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from resnet_hub.learning.settings import ScheduleSettings
 
+LOOK_EVERY = 50
+"""Optimizer steps of an epoch between two looks at its training error."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -24,14 +27,48 @@ class Length:
         return self.steps / self.steps_per_epoch
 
 
-def factor(settings: ScheduleSettings, step: int, length: Length) -> float:
+class WarmUp:
+    """Whether a warm-up until the training error is low enough still lasts.
+
+    Attributes:
+        ended: Optimizer steps that it lasted; ``None`` as long as it does.
+
+    Args:
+        settings: The schedule; without ``warmup_until_error`` there is nothing to look at.
+    """
+
+    def __init__(self, settings: ScheduleSettings) -> None:
+        self._bound = settings.warmup_until_error
+        self.ended: int | None = None
+
+    def due(self, step: int, *, last: bool) -> bool:
+        """Whether to look at the error: on all processes together, as they count the same steps.
+
+        Args:
+            step: Optimizer steps of the epoch done.
+            last: Whether the epoch has no more.
+        """
+        return self._bound is not None and self.ended is None and (last or step % LOOK_EVERY == 0)
+
+    def look(self, error: float, *, steps: int) -> None:
+        """End the warm-up if the error of all processes, a fraction, is low enough."""
+        if self._bound is not None and error < self._bound:
+            self.ended = steps
+
+
+def factor(
+    settings: ScheduleSettings, step: int, length: Length, *, warmed: int | None = None
+) -> float:
     """Return the factor of the learning rate for one optimizer step.
 
     Args:
         settings: The schedule.
         step: Optimizer steps done before this one.
         length: How long the run is.
+        warmed: Of a schedule with ``warmup_until_error``: what :attr:`WarmUp.ended` says.
     """
+    if settings.warmup_until_error is not None and (warmed is None or step < warmed):
+        return settings.warmup_factor
     unit = length.steps_per_epoch if settings.unit == "epochs" else 1
     warmup = settings.warmup * unit
     if step < warmup:

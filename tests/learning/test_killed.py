@@ -27,6 +27,7 @@ THAWING = (
     *("--freezing.freeze=all_but_head", "--freezing.thaw=[[1, layer3]]"),
     *("--optimizer=lamb", "--optimizer.lr=0.005", "--optimizer.nesterov=false"),
     *("--optimizer.layer_decay=0.75", "--optimizer.head_lr=4", "--optimizer.agc=0.1"),
+    *("--schedule=constant", "--schedule.warmup=0", "--schedule.warmup_until_error=0.95"),
 )
 
 

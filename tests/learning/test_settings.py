@@ -16,6 +16,20 @@ from resnet_hub.learning.settings import (
     ("kind", "values", "message"),
     [
         (NetSettings, {"stochastic_depth": 1.0}, "net.stochastic_depth: 1.0"),
+        (OptimizerSettings, {"layer_decay": 0.0}, "optimizer.layer_decay: 0.0"),
+        (OptimizerSettings, {"head_lr": -1.0}, "optimizer.head_lr: -1.0"),
+        (OptimizerSettings, {"agc": 0.0}, "optimizer.agc: 0.0"),
+        (ScheduleSettings, {"warmup_until_error": 1.0}, "schedule.warmup_until_error: 1.0"),
+        (
+            ScheduleSettings,
+            {"name": "cosine", "warmup_until_error": 0.8},
+            "schedule.warmup_until_error: needs constant or multistep",
+        ),
+        (
+            ScheduleSettings,
+            {"warmup": 2, "warmup_until_error": 0.8},
+            "schedule.warmup_until_error: needs constant or multistep, and a warmup of 0",
+        ),
         (NetSettings, {"checkpoint_blocks": -1}, "net.checkpoint_blocks: -1"),
         (NetSettings, {"weights": "w", "shortcut": "C"}, "net.weights: the weights fix the net"),
         (NetSettings, {"weights": "w", "zeros": "end"}, "net.weights: the weights fix the net"),
@@ -50,7 +64,7 @@ def test_a_value_that_cannot_work_is_refused_by_its_key(kind: type, values: dict
 def test_a_recipe_as_plain_types_is_complete():
     values = Recipe(trainer={"max_epochs": 3}, callbacks=({"class_path": "a.B"},)).to_dict()
     assert list(values) == [
-        *("seed", "net", "data", "model", "optimizer", "schedule"),
+        *("seed", "net", "data", "model", "optimizer", "schedule", "freezing"),
         *("checkpoint", "progress", "distributed", "trainer", "callbacks", "logger"),
     ]
     assert values["optimizer"]["betas"] == [0.9, 0.999]
