@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from resnet_hub.data.arrays import ArrayDataset
@@ -15,8 +15,13 @@ from resnet_hub.data.digits import Digits
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import ResNetHubError
+from resnet_hub.learning import mixing
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.settings import OptimizerSettings, ScheduleSettings
+from resnet_hub.learning.settings import (
+    MixingSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+)
 from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 
@@ -144,3 +149,34 @@ def trained(rank: int, batch_size: int, accumulate: int) -> tuple[dict[str, Any]
     )
     trainer.fit(classifier, few_digits(64, batch_size=batch_size, augment="pad_crop", pad=1))
     return {n: p.detach().numpy() for n, p in classifier.net.named_parameters()}, seen.rates
+
+
+class Answers(Callback):
+    """Keeps the share of each image's target that lies on the first answer."""
+
+    def __init__(self) -> None:
+        self.met: list[float] = []
+
+    def on_train_start(self, trainer: L.Trainer, module: Classifier) -> None:
+        def note(logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+            self.met += targets.gather(1, logits.argmax(1, keepdim=True))[:, 0].tolist()
+            add(logits, targets, loss)
+
+        add, module.record.add = module.record.add, note
+
+
+def mixes(rank: int, settings: MixingSettings) -> tuple[list[float | None], list[float], float]:
+    """Train four mixed batches; return their λ, what of the targets was met, and the score."""
+    answers, own = Answers(), []
+    drawn = mixing.draw
+
+    def noted(*arguments: Any, **how: Any) -> mixing.Mix | None:
+        mix = drawn(*arguments, **how)
+        own.append(mix and mix.own)
+        return mix
+
+    mixing.draw = noted
+    options = {"callbacks": [answers], "max_epochs": 1, "limit_val_batches": 0}
+    trainer = make_trainer({**QUIET, **options}, timeout=30)
+    trainer.fit(Classifier(small_net(), mixing=settings, seed=7), few_digits(32, batch_size=4))
+    return own, answers.met, float(trainer.callback_metrics["train/soft_top1"])

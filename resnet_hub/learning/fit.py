@@ -136,6 +136,8 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     classifier = Classifier(
         net,
         model=recipe.model,
+        mixing=recipe.mixing,
+        distillation=recipe.distillation,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         seed=recipe.seed,

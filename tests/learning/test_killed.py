@@ -143,10 +143,20 @@ def test_a_run_killed_again_and_again_at_any_moment_ends_with_the_same_bits(
 @pytest.mark.slow
 @pytest.mark.fault("R1")
 @pytest.mark.fault("X1")
-@pytest.mark.parametrize("batch", [2, EPOCH, EPOCH + 3])
-def test_two_ranks_of_which_one_is_killed_end_with_the_same_bits(tmp_path: Path, batch: int):
+@pytest.mark.parametrize(
+    ("batch", "more"),
+    [
+        (2, ()),
+        (EPOCH, ()),
+        (EPOCH + 3, ()),
+        (EPOCH + 3, ("--mixing.mixup=0.2", "--mixing.cutmix=1")),
+    ],
+)
+def test_two_ranks_of_which_one_is_killed_end_with_the_same_bits(
+    tmp_path: Path, batch: int, more: tuple[str, ...]
+):
     ranks = ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=16")
-    flags = (*RUN, *ranks, "--checkpoint.every_steps=1")
+    flags = (*RUN, *ranks, *more, "--checkpoint.every_steps=1")
 
     def ended(*arguments: object) -> int:
         with start("fit", *arguments, cwd=tmp_path) as process:

@@ -22,6 +22,15 @@ AVERAGED = (
     "--net.stochastic_depth=0.2",
     "--data.held_out=0",
 )
+MIXED = (
+    *SIX,
+    "--mixing.mixup=0.2",
+    "--mixing.cutmix=1",
+    "--mixing.probability=0.8",
+    "--model.loss=bce",
+    "--model.target_threshold=0.2",
+    "--model.ema_decay=0.9",
+)
 ACCUMULATED = (*SIX, "--trainer.accumulate_grad_batches=2", "--trainer.log_every_n_steps=1")
 VALIDATED = (*SIX, "--trainer.val_check_interval=3")
 COUNTED = (*VALIDATED, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=4")
@@ -76,6 +85,8 @@ def same(run: Path, other: Path) -> bool:
         pytest.param(SIX, 10, 11, id="the second epoch"),
         pytest.param(AVERAGED, 2, 3, id="average and stochastic depth"),
         pytest.param(AVERAGED, 8, 9, id="average and stochastic depth, second epoch"),
+        pytest.param(MIXED, 2, 3, id="mixed batches"),
+        pytest.param(MIXED, 8, 9, id="mixed batches, second epoch"),
         pytest.param(ACCUMULATED, 0, 1, id="gradients half accumulated"),
         pytest.param(ACCUMULATED, 7, 4, id="gradients accumulated"),
         pytest.param(VALIDATED, 2, 3, id="a validation follows"),
@@ -89,6 +100,15 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(
     assert stopped(run, flags, batch=batch) == 130
     assert checkpoint(run)["global_step"] == saved
     assert not (run / "model").exists()
+    assert command("fit", "--resume", run) == 0
+    assert same(run, whole(flags))
+
+
+def test_a_run_that_learns_from_a_teacher_ends_with_the_same_bits(tmp_path: Path, whole):
+    teacher = whole(SIX) / "model"
+    flags = (*SIX, f"--distillation.teacher={teacher}", "--distillation.temperature=2")
+    run = tmp_path / "run"
+    assert stopped(run, flags, batch=2) == 130
     assert command("fit", "--resume", run) == 0
     assert same(run, whole(flags))
 

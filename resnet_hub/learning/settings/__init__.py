@@ -1,6 +1,8 @@
 """What a recipe says, section by section: frozen, flat, torch-free."""
 
 from resnet_hub.data.settings import DataSettings
+from resnet_hub.learning.settings.distillation import DistillationSettings
+from resnet_hub.learning.settings.mixing import MixingSettings
 from resnet_hub.learning.settings.model import ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
@@ -15,7 +17,9 @@ from resnet_hub.learning.settings.schedule import ScheduleSettings
 __all__ = [
     "CheckpointSettings",
     "DataSettings",
+    "DistillationSettings",
     "DistributedSettings",
+    "MixingSettings",
     "ModelSettings",
     "NetSettings",
     "OptimizerSettings",
