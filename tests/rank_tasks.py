@@ -17,8 +17,10 @@ from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import ResNetHubError
 from resnet_hub.learning import mixing
 from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.precise_bn import make_precise
 from resnet_hub.learning.settings import (
     MixingSettings,
+    ModelSettings,
     OptimizerSettings,
     ScheduleSettings,
 )
@@ -180,3 +182,20 @@ def mixes(rank: int, settings: MixingSettings) -> tuple[list[float | None], list
     trainer = make_trainer({**QUIET, **options}, timeout=30)
     trainer.fit(Classifier(small_net(), mixing=settings, seed=7), few_digits(32, batch_size=4))
     return own, answers.met, float(trainer.callback_metrics["train/soft_top1"])
+
+
+def made_precise(rank: int, count: int) -> tuple[dict[str, Any], int]:
+    """Compute a net's statistics anew; return them, and how many images this rank gave to them."""
+    images = 0
+
+    def note(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        nonlocal images
+        images += len(inputs[0])
+
+    data = few_digits(50, batch_size=8, augment="pad_crop", pad=1)
+    classifier = Classifier(small_net(), model=ModelSettings(precise_bn=count))
+    trainer = make_trainer({**QUIET, "limit_test_batches": 1}, timeout=30)
+    trainer.test(classifier, data, verbose=False)  # the ranks find each other
+    classifier.net.conv1.register_forward_pre_hook(note)
+    make_precise(trainer, classifier, data, epoch=3)
+    return {name: buffer.numpy() for name, buffer in classifier.net.named_buffers()}, images

@@ -30,6 +30,7 @@ MIXED = (
     "--model.loss=bce",
     "--model.target_threshold=0.2",
     "--model.ema_decay=0.9",
+    "--model.precise_bn=100",
 )
 ACCUMULATED = (*SIX, "--trainer.accumulate_grad_batches=2", "--trainer.log_every_n_steps=1")
 VALIDATED = (*SIX, "--trainer.val_check_interval=3")

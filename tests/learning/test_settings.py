@@ -26,6 +26,7 @@ from resnet_hub.learning.settings import (
         (ModelSettings, {"label_smoothing": -0.1}, "model.label_smoothing: -0.1"),
         (ModelSettings, {"ema_decay": 1.0}, "model.ema_decay: 1.0"),
         (ModelSettings, {"ema_every": 0}, "model.ema_every: 0"),
+        (ModelSettings, {"precise_bn": -1}, "model.precise_bn: -1"),
         (ModelSettings, {"loss": "bce", "target_threshold": 1.0}, "model.target_threshold: 1.0"),
         (ModelSettings, {"target_threshold": 0.2}, "model.target_threshold, model.bce_sum: need"),
         (ModelSettings, {"bce_sum": True}, "model.target_threshold, model.bce_sum: need"),

@@ -23,6 +23,8 @@ class ModelSettings:
         ema_every: Optimizer steps between two updates of the average.
         channels_last: Keep tensors channels-last in memory (NHWC).
         compile: Compile the net in place.
+        precise_bn: Training images over which the exported net's BatchNorm statistics are computed
+            anew once training has ended; 0 keeps the running ones.
         nonfinite: What a step does whose loss or gradients are not finite: ``stop`` ends the run,
             ``skip`` leaves the step out. Either way it changes nothing that was learnt.
         most_nonfinite: Steps of a run that ``skip`` may leave out; one more ends it.
@@ -36,6 +38,7 @@ class ModelSettings:
     ema_every: int = 1
     channels_last: bool = True
     compile: bool = False
+    precise_bn: int = 0
     nonfinite: Literal["stop", "skip"] = "stop"
     most_nonfinite: int = 10
 
@@ -48,4 +51,5 @@ class ModelSettings:
         if self.ema_decay is not None:
             check_fraction("model.ema_decay", self.ema_decay)
         check_at_least("model.ema_every", self.ema_every, 1)
+        check_at_least("model.precise_bn", self.precise_bn, 0)
         check_at_least("model.most_nonfinite", self.most_nonfinite, 0)
