@@ -1,5 +1,7 @@
 """The metrics: mean loss with top-1 and top-5, or with the share of soft targets that was met."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -24,6 +26,19 @@ class _Sums(Metric):
         """Begin anew, with sums that may be added to in and out of torch's inference mode."""
         with torch.inference_mode(False):
             super().reset()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *more: Any, **named: Any
+    ) -> None:
+        """Load own sums; leave another metric's, of a run whose recipe was changed, where they are.
+
+        Its loss alone, without the images that it is of, would be wrong.
+        """
+        saved = {name for name in state_dict if name.startswith(prefix)}
+        if saved != {prefix + name for name in self._defaults}:
+            for name in saved:
+                del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *more, **named)
 
 
 class Scores(_Sums):

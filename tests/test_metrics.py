@@ -157,3 +157,20 @@ def test_soft_scores_of_ranks_sum_to_those_of_one(sizes: tuple[int, int]):
     first.merge_state(added(SoftScores(), logits[sizes[0] :], targets[sizes[0] :]))
     for name, value in first.compute().items():
         assert float(value) == pytest.approx(float(whole[name]))
+
+
+@pytest.mark.parametrize(("kind", "other"), [(Scores, SoftScores), (SoftScores, Scores)])
+def test_sums_of_the_other_metric_are_not_taken_for_own_ones(kind: type, other: type):
+    def module(own: type) -> torch.nn.Module:
+        parent = torch.nn.Module()
+        parent.scores = own()
+        parent.scores.persistent(True)
+        parent.scores.loss += 3
+        return parent
+
+    found = module(kind)
+    found.load_state_dict(module(kind).state_dict())
+    assert found.scores.loss == 3
+    found.scores.reset()
+    found.load_state_dict(module(other).state_dict())
+    assert found.scores.loss == 0

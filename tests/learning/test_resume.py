@@ -360,6 +360,22 @@ def test_a_run_may_be_made_longer_where_it_is_allowed(tmp_path: Path, whole, cap
     assert checkpoint(run)["global_step"] == 18
 
 
+@pytest.mark.parametrize("batch", [2, 8])
+def test_a_run_may_begin_to_mix_or_stop_to_in_the_middle_where_it_is_allowed(
+    tmp_path: Path, batch: int
+):
+    run, on = tmp_path / "run", "mixup: 0.2"
+    before, after = (on, "mixup: 0.0") if batch == 2 else ("mixup: 0.0", on)
+    assert stopped(run, (*SIX, f"--mixing.{before.replace(': ', '=')}"), batch=batch) == 130
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(before, after))
+    assert command("fit", "--resume", run, "--allow-changed") == 0
+    last = untimed_rows(run)[-1]
+    score = "train/soft_top1" if after == on else "train/top1"
+    assert 0 < float(last[score]) <= 1
+    assert 0 < float(last["train/epoch_loss"]) < 10
+
+
 def test_a_run_whose_schedule_knows_no_end_may_be_made_longer(tmp_path: Path):
     run = fit(tmp_path / "run", *SIX, "--schedule.name=constant")
     recipe = run / "recipe.yaml"
