@@ -55,6 +55,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     error, loss = figure.subplots(1, 2)
     for name, colour, label in (
         ("train/top1", _TRAIN, "training"),
+        ("train/soft_top1", _TRAIN, "training, of mixed targets"),
         (f"{split}/top1", _WATCHED, "validation" if split == "val" else "test"),
         (f"{split}/live_top1", _LIVE, "without averaging"),
     ):

@@ -1,32 +1,57 @@
-"""The one metric: mean loss, top-1 and top-5, from one top-k a batch."""
+"""The metrics: mean loss with top-1 and top-5, or with the share of soft targets that was met."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 
-class Scores(Metric):
-    """Mean loss, top-1 and top-5 over all images seen, micro-averaged, exact across ranks.
+class _Sums(Metric):
+    """Sums over all images seen, exact across ranks: ``compute`` sums over them.
 
-    Only ``update`` is meant for the loop (``forward`` would compute each batch's value too);
-    ``compute`` at the end sums over the ranks. Top-5 is capped at the number of classes.
+    Only ``update`` is meant for the loop (``forward`` would compute each batch's value too).
     """
 
     full_state_update = False
-    hits: Tensor
     loss: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         # Apple's GPUs hold no float64.
-        double = torch.float32 if torch.backends.mps.is_available() else torch.float64
-        self.add_state("loss", torch.zeros((), dtype=double), dist_reduce_fx="sum")
-        self.add_state("hits", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
+        self._exact = torch.float32 if torch.backends.mps.is_available() else torch.float64
+        self.add_state("loss", torch.zeros((), dtype=self._exact), dist_reduce_fx="sum")
 
     def reset(self) -> None:
         """Begin anew, with sums that may be added to in and out of torch's inference mode."""
         with torch.inference_mode(False):
             super().reset()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *more: Any, **named: Any
+    ) -> None:
+        """Load own sums; leave another metric's, of a run whose recipe was changed, where they are.
+
+        Its loss alone, without the images that it is of, would be wrong.
+        """
+        saved = {name for name in state_dict if name.startswith(prefix)}
+        if saved != {prefix + name for name in self._defaults}:
+            for name in saved:
+                del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *more, **named)
+
+
+class Scores(_Sums):
+    """Mean loss, top-1 and top-5 over all images seen, micro-averaged.
+
+    Top-5 is capped at the number of classes.
+    """
+
+    hits: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("hits", torch.zeros(4, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor, loss: Tensor, skipped: int = 0) -> None:
         """Count one batch.
@@ -54,4 +79,42 @@ class Scores(Metric):
             "top5": self.hits[1] / seen,
             "n": n,
             "skipped": self.hits[3],
+        }
+
+
+class SoftScores(_Sums):
+    """Mean loss, and the mean share of an image's target that lies on the first answer.
+
+    Of targets that are one label each, the share is top-1. Of mixed ones it cannot reach 1: an
+    image that is 0.7 of one class and 0.3 of another gives 0.7 at best.
+    """
+
+    met: Tensor
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("met", torch.zeros((), dtype=self._exact), dist_reduce_fx="sum")
+        self.add_state("seen", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Count one batch.
+
+        Args:
+            logits: ``(N, classes)``.
+            targets: float ``(N, classes)``; each row sums to 1.
+            loss: Sum of the images' losses, a scalar.
+        """
+        met = targets.gather(1, logits.argmax(1, keepdim=True))
+        self.met += met.to(self._exact).sum()
+        self.seen += len(logits)
+        self.loss += loss
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``loss``, ``soft_top1`` (a fraction) and ``n`` (images seen)."""
+        seen = self.seen.clamp(min=1)
+        return {
+            "loss": (self.loss / seen).float(),
+            "soft_top1": (self.met / seen).float(),
+            "n": self.seen,
         }

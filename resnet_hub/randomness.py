@@ -85,6 +85,13 @@ def keyed_generator(key: int) -> Iterator[None]:
         torch.default_generator.set_state(state)
 
 
+def seed_generators(key: int, device: torch.device) -> None:
+    """Seed torch's default generators of the CPU and of a GPU."""
+    torch.default_generator.manual_seed(key)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(key)
+
+
 def _draw(keys: Tensor, stream: int) -> Tensor:
     return _mix(keys + _signed((stream + 1) * 0x9E3779B97F4A7C15))
 

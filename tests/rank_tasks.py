@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from resnet_hub.data.arrays import ArrayDataset
@@ -15,8 +15,16 @@ from resnet_hub.data.digits import Digits
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import ResNetHubError
+from resnet_hub.learning import mixing
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.settings import FreezingSettings, OptimizerSettings, ScheduleSettings
+from resnet_hub.learning.precise_bn import make_precise
+from resnet_hub.learning.settings import (
+    FreezingSettings,
+    MixingSettings,
+    ModelSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+)
 from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 
@@ -154,3 +162,51 @@ def trained(
     )
     trainer.fit(classifier, few_digits(64, batch_size=batch_size, augment="pad_crop", pad=1))
     return {n: p.detach().numpy() for n, p in classifier.net.named_parameters()}, seen.rates
+
+
+class Answers(Callback):
+    """Keeps the share of each image's target that lies on the first answer."""
+
+    def __init__(self) -> None:
+        self.met: list[float] = []
+
+    def on_train_start(self, trainer: L.Trainer, module: Classifier) -> None:
+        def note(logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+            self.met += targets.gather(1, logits.argmax(1, keepdim=True))[:, 0].tolist()
+            add(logits, targets, loss)
+
+        add, module.record.add = module.record.add, note
+
+
+def mixes(rank: int, settings: MixingSettings) -> tuple[list[float | None], list[float], float]:
+    """Train four mixed batches; return their λ, what of the targets was met, and the score."""
+    answers, own = Answers(), []
+    drawn = mixing.draw
+
+    def noted(*arguments: Any, **how: Any) -> mixing.Mix | None:
+        mix = drawn(*arguments, **how)
+        own.append(mix and mix.own)
+        return mix
+
+    mixing.draw = noted
+    options = {"callbacks": [answers], "max_epochs": 1, "limit_val_batches": 0}
+    trainer = make_trainer({**QUIET, **options}, timeout=30)
+    trainer.fit(Classifier(small_net(), mixing=settings, seed=7), few_digits(32, batch_size=4))
+    return own, answers.met, float(trainer.callback_metrics["train/soft_top1"])
+
+
+def made_precise(rank: int, count: int) -> tuple[dict[str, Any], int]:
+    """Compute a net's statistics anew; return them, and how many images this rank gave to them."""
+    images = 0
+
+    def note(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        nonlocal images
+        images += len(inputs[0])
+
+    data = few_digits(50, batch_size=8, augment="pad_crop", pad=1)
+    classifier = Classifier(small_net(), model=ModelSettings(precise_bn=count))
+    trainer = make_trainer({**QUIET, "limit_test_batches": 1}, timeout=30)
+    trainer.test(classifier, data, verbose=False)  # the ranks find each other
+    classifier.net.conv1.register_forward_pre_hook(note)
+    make_precise(trainer, classifier, data, epoch=3)
+    return {name: buffer.numpy() for name, buffer in classifier.net.named_buffers()}, images

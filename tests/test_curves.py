@@ -103,6 +103,16 @@ def test_with_a_moving_average_the_live_net_has_a_curve_too(metrics: Path, drawn
     assert lines(drawn[0][0])["without averaging"] == [(1, 75), (2, 75)]
 
 
+def test_of_mixed_batches_the_share_of_their_targets_that_was_missed_is_drawn_by_its_name(
+    metrics: Path, drawn: list
+):
+    metrics.write_text((HEADER + ROWS).replace("train/top1", "train/soft_top1"))
+    draw_curves(metrics, metrics.with_name("curves.png"))
+    shown = lines(drawn[0][0])
+    assert shown["training, of mixed targets"] == [(1, 75), (2, 50)]
+    assert set(shown) == {"training, of mixed targets", "validation"}
+
+
 def test_a_single_epoch_can_be_seen(metrics: Path, drawn: list):
     metrics.write_text(HEADER + "".join(ROWS.splitlines(keepends=True)[:2]))
     draw_curves(metrics, metrics.with_name("curves.png"))

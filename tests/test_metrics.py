@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from resnet_hub.metrics import Scores
+from resnet_hub.metrics import Scores, SoftScores
 
 
 def answers(count: int, classes: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,3 +117,60 @@ def test_reset_begins_anew():
     scores = updated(Scores(), logits, labels)
     scores.reset()
     assert updated(scores, logits[:5], labels[:5]).compute()["n"] == 5
+
+
+def softened(count: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    logits, labels = answers(count, classes)
+    targets = F.one_hot(labels, classes) * 0.7 + F.one_hot(labels.flip(0), classes) * 0.3
+    return logits, targets
+
+
+def added(scores: SoftScores, logits: torch.Tensor, targets: torch.Tensor) -> SoftScores:
+    scores.update(logits, targets, F.cross_entropy(logits, targets, reduction="sum"))
+    return scores
+
+
+def test_the_soft_score_is_the_mean_target_of_the_first_answers():
+    logits, targets = softened(100, 6)
+    scores = SoftScores()
+    for part in range(0, 100, 32):  # the last batch is smaller
+        added(scores, logits[part : part + 32], targets[part : part + 32])
+    values = scores.compute()
+    by_hand = [float(target[logit.argmax()]) for logit, target in zip(logits, targets, strict=True)]
+    assert float(values["soft_top1"]) == pytest.approx(sum(by_hand) / 100)
+    assert 0.1 < float(values["soft_top1"]) < 0.7
+    assert float(values["loss"]) == pytest.approx(float(F.cross_entropy(logits, targets)))
+    assert values["n"] == 100
+
+
+def test_the_soft_score_of_one_label_each_is_top_1():
+    logits, labels = answers(50, 10)
+    values = added(SoftScores(), logits, F.one_hot(labels, 10).float()).compute()
+    assert values["soft_top1"] == updated(Scores(), logits, labels).compute()["top1"].float()
+
+
+@pytest.mark.parametrize("sizes", [(20, 13), (33, 0)])
+def test_soft_scores_of_ranks_sum_to_those_of_one(sizes: tuple[int, int]):
+    logits, targets = softened(33, 10)
+    whole = added(SoftScores(), logits, targets).compute()
+    first = added(SoftScores(), logits[: sizes[0]], targets[: sizes[0]])
+    first.merge_state(added(SoftScores(), logits[sizes[0] :], targets[sizes[0] :]))
+    for name, value in first.compute().items():
+        assert float(value) == pytest.approx(float(whole[name]))
+
+
+@pytest.mark.parametrize(("kind", "other"), [(Scores, SoftScores), (SoftScores, Scores)])
+def test_sums_of_the_other_metric_are_not_taken_for_own_ones(kind: type, other: type):
+    def module(own: type) -> torch.nn.Module:
+        parent = torch.nn.Module()
+        parent.scores = own()
+        parent.scores.persistent(True)
+        parent.scores.loss += 3
+        return parent
+
+    found = module(kind)
+    found.load_state_dict(module(kind).state_dict())
+    assert found.scores.loss == 3
+    found.scores.reset()
+    found.load_state_dict(module(other).state_dict())
+    assert found.scores.loss == 0

@@ -23,6 +23,9 @@ from resnet_hub.zoo import ARCHITECTURES
 if TYPE_CHECKING:
     from resnet_hub.learning.classifier import Classifier
 
+_SETTINGS = ("seed", "model", "mixing", "distillation", "optimizer", "schedule", "freezing")
+"""What a classifier was made by."""
+
 Own = TypeVar("Own", bound="Classifier")
 
 
@@ -93,18 +96,19 @@ def description(own: "Classifier") -> dict[str, Any]:
     settings = Recipe(
         seed=own.seed,
         model=own.settings,
+        mixing=own.mixing_settings,
+        distillation=own.distillation_settings,
         optimizer=own.optimizer_settings,
         schedule=own.schedule_settings,
         freezing=own.freezing_settings,
     ).to_dict()
-    kept = ("seed", "model", "optimizer", "schedule", "freezing")
     return {
         "net": {
             "architecture": net.architecture.to_dict(),
             "preprocess": net.preprocess.to_dict(),
             "labels": None if net.labels is None else list(net.labels),
         },
-        "settings": {name: settings[name] for name in kept},
+        "settings": {name: settings[name] for name in _SETTINGS},
     }
 
 
@@ -150,6 +154,8 @@ def restored(kind: type[Own], checkpoint: str | Path) -> Own:
     own = kind(
         described_net(content, path),
         model=recipe.model,
+        mixing=recipe.mixing,
+        distillation=recipe.distillation,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         freezing=recipe.freezing,

@@ -22,6 +22,7 @@ from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.journal import Journal, MetricsFile
 from resnet_hub.learning.keeper import Keeper
 from resnet_hub.learning.measure import measure
+from resnet_hub.learning.precise_bn import make_precise
 from resnet_hub.learning.progress import Progress, RunBar
 from resnet_hub.learning.resuming import (
     check_same_classes,
@@ -136,6 +137,8 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     classifier = Classifier(
         net,
         model=recipe.model,
+        mixing=recipe.mixing,
+        distillation=recipe.distillation,
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         freezing=recipe.freezing,
@@ -186,6 +189,8 @@ def _finish(
     last, content = run.newest(), _chosen(run, say)
     epochs = finished_epochs(read_training_checkpoint(last))
     classifier.load_state_dict(content["state_dict"])
+    if recipe.model.precise_bn:
+        make_precise(trainer, classifier, data, epoch=finished_epochs(content) or 0)
     origin = Provenance(
         source=f"run {run.folder}",
         recipe=recipe.to_dict(),

@@ -10,6 +10,23 @@ from resnet_hub.learning.schedules import Length
 from resnet_hub.nets.resnet import ResNet
 
 
+def attached_data(trainer: L.Trainer) -> DataModule | None:
+    """Return the data module that a trainer has; none, if it has another's data."""
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, DataModule) else None
+
+
+def planned(trainer: L.Trainer) -> tuple[Length, int]:
+    """Return how long a fitting trainer's run is, and the images of one of its steps.
+
+    Raises:
+        InvalidSetting: It has no data module of this package, or a run without steps or end.
+    """
+    if (data := attached_data(trainer)) is None:
+        raise InvalidSetting("Classifier: fit needs a data module of this package")
+    return run_length(trainer, data), images_per_step(trainer, data)
+
+
 def run_length(trainer: L.Trainer, data: DataModule) -> Length:
     """Return how long the run of a trainer that has ``data`` attached is.
 
@@ -98,9 +115,9 @@ def check_all_seen(trainer: L.Trainer, seen: int) -> None:
     Raises:
         BadData: It saw another number.
     """
-    data = getattr(trainer, "datamodule", None)
+    data = attached_data(trainer)
     limit = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
-    if not isinstance(data, DataModule) or trainer.sanity_checking:
+    if data is None or trainer.sanity_checking:
         return
     if not isinstance(limit, float) or limit != 1:  # the integer is one batch
         return

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import ScheduleSettings
 
 LOOK_EVERY = 50
@@ -35,10 +36,19 @@ class WarmUp:
 
     Args:
         settings: The schedule; without ``warmup_until_error`` there is nothing to look at.
+        mixed: Whether batches are mixed, which leaves no training error.
+
+    Raises:
+        InvalidSetting: An error that there is not is to be looked at.
     """
 
-    def __init__(self, settings: ScheduleSettings) -> None:
+    def __init__(self, settings: ScheduleSettings, *, mixed: bool = False) -> None:
         self._bound = settings.warmup_until_error
+        if mixed and self._bound is not None:
+            raise InvalidSetting(
+                "schedule.warmup_until_error: there is no training error under mixing; leave out "
+                "mixing, or give schedule.warmup a length"
+            )
         self.ended: int | None = None
 
     def due(self, step: int, *, last: bool) -> bool:

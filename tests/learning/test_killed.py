@@ -151,7 +151,14 @@ def test_a_run_killed_again_and_again_at_any_moment_ends_with_the_same_bits(
 @pytest.mark.fault("R1")
 @pytest.mark.fault("X1")
 @pytest.mark.parametrize(
-    ("batch", "how"), [(2, ()), (EPOCH, ()), (EPOCH + 3, ()), (EPOCH + 3, THAWING)]
+    ("batch", "how"),
+    [
+        (2, ()),
+        (EPOCH, ()),
+        (EPOCH + 3, ()),
+        (EPOCH + 3, THAWING),
+        (EPOCH + 3, ("--mixing.mixup=0.2", "--mixing.cutmix=1", "--model.precise_bn=100")),
+    ],
 )
 def test_two_ranks_of_which_one_is_killed_end_with_the_same_bits(
     tmp_path: Path, batch: int, how: tuple[str, ...]

@@ -33,6 +33,16 @@ AUGMENTED = (
     "--data.repeats=3",
     "--data.sizes=[[0, 8], [1, 12]]",
 )
+MIXED = (
+    *SIX,
+    "--mixing.mixup=0.2",
+    "--mixing.cutmix=1",
+    "--mixing.probability=0.8",
+    "--model.loss=bce",
+    "--model.target_threshold=0.2",
+    "--model.ema_decay=0.9",
+    "--model.precise_bn=100",
+)
 ACCUMULATED = (*SIX, "--trainer.accumulate_grad_batches=2", "--trainer.log_every_n_steps=1")
 VALIDATED = (*SIX, "--trainer.val_check_interval=3")
 COUNTED = (*VALIDATED, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=4")
@@ -89,6 +99,8 @@ def same(run: Path, other: Path) -> bool:
         pytest.param(AVERAGED, 8, 9, id="average and stochastic depth, second epoch"),
         pytest.param(AUGMENTED, 2, 3, id="augmentation, repeats and sizes"),
         pytest.param(AUGMENTED, 8, 9, id="augmentation, repeats and sizes, second epoch"),
+        pytest.param(MIXED, 2, 3, id="mixed batches"),
+        pytest.param(MIXED, 8, 9, id="mixed batches, second epoch"),
         pytest.param(ACCUMULATED, 0, 1, id="gradients half accumulated"),
         pytest.param(ACCUMULATED, 7, 4, id="gradients accumulated"),
         pytest.param(VALIDATED, 2, 3, id="a validation follows"),
@@ -102,6 +114,15 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(
     assert stopped(run, flags, batch=batch) == 130
     assert checkpoint(run)["global_step"] == saved
     assert not (run / "model").exists()
+    assert command("fit", "--resume", run) == 0
+    assert same(run, whole(flags))
+
+
+def test_a_run_that_learns_from_a_teacher_ends_with_the_same_bits(tmp_path: Path, whole):
+    teacher = whole(SIX) / "model"
+    flags = (*SIX, f"--distillation.teacher={teacher}", "--distillation.temperature=2")
+    run = tmp_path / "run"
+    assert stopped(run, flags, batch=2) == 130
     assert command("fit", "--resume", run) == 0
     assert same(run, whole(flags))
 
@@ -350,6 +371,22 @@ def test_a_run_may_be_made_longer_where_it_is_allowed(tmp_path: Path, whole, cap
     assert command("fit", "--resume", run, "--allow-changed") == 0
     assert "changed: epochs: 2 before, 3 now\n" in capsys.readouterr().out
     assert checkpoint(run)["global_step"] == 18
+
+
+@pytest.mark.parametrize("batch", [2, 8])
+def test_a_run_may_begin_to_mix_or_stop_to_in_the_middle_where_it_is_allowed(
+    tmp_path: Path, batch: int
+):
+    run, on = tmp_path / "run", "mixup: 0.2"
+    before, after = (on, "mixup: 0.0") if batch == 2 else ("mixup: 0.0", on)
+    assert stopped(run, (*SIX, f"--mixing.{before.replace(': ', '=')}"), batch=batch) == 130
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace(before, after))
+    assert command("fit", "--resume", run, "--allow-changed") == 0
+    last = untimed_rows(run)[-1]
+    score = "train/soft_top1" if after == on else "train/top1"
+    assert 0 < float(last[score]) <= 1
+    assert 0 < float(last["train/epoch_loss"]) < 10
 
 
 def test_a_run_whose_schedule_knows_no_end_may_be_made_longer(tmp_path: Path):

@@ -4,6 +4,8 @@ import pytest
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import (
+    DistillationSettings,
+    MixingSettings,
     ModelSettings,
     NetSettings,
     OptimizerSettings,
@@ -38,6 +40,16 @@ from resnet_hub.learning.settings import (
         (ModelSettings, {"label_smoothing": -0.1}, "model.label_smoothing: -0.1"),
         (ModelSettings, {"ema_decay": 1.0}, "model.ema_decay: 1.0"),
         (ModelSettings, {"ema_every": 0}, "model.ema_every: 0"),
+        (ModelSettings, {"precise_bn": -1}, "model.precise_bn: -1"),
+        (ModelSettings, {"loss": "bce", "target_threshold": 1.0}, "model.target_threshold: 1.0"),
+        (ModelSettings, {"target_threshold": 0.2}, "model.target_threshold, model.bce_sum: need"),
+        (ModelSettings, {"bce_sum": True}, "model.target_threshold, model.bce_sum: need"),
+        (MixingSettings, {"mixup": -0.1}, "mixing.mixup: -0.1"),
+        (MixingSettings, {"cutmix": float("inf")}, "mixing.cutmix: inf"),
+        (MixingSettings, {"probability": 1.1}, "mixing.probability: 1.1 is not in"),
+        (MixingSettings, {"cutmix_share": -1}, "mixing.cutmix_share: -1 is not in"),
+        (DistillationSettings, {"temperature": 0}, "distillation.temperature: 0"),
+        (DistillationSettings, {"alpha": 1.5}, "distillation.alpha: 1.5 is not in"),
         (OptimizerSettings, {"lr": 0}, "optimizer.lr: 0"),
         (OptimizerSettings, {"lr": float("nan")}, "optimizer.lr: nan"),
         (OptimizerSettings, {"lr": float("inf")}, "optimizer.lr: inf"),
@@ -64,7 +76,8 @@ def test_a_value_that_cannot_work_is_refused_by_its_key(kind: type, values: dict
 def test_a_recipe_as_plain_types_is_complete():
     values = Recipe(trainer={"max_epochs": 3}, callbacks=({"class_path": "a.B"},)).to_dict()
     assert list(values) == [
-        *("seed", "net", "data", "model", "optimizer", "schedule", "freezing"),
+        *("seed", "net", "data", "model", "mixing", "distillation", "optimizer", "schedule"),
+        *("freezing",),
         *("checkpoint", "progress", "distributed", "trainer", "callbacks", "logger"),
     ]
     assert values["optimizer"]["betas"] == [0.9, 0.999]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
+from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning import schedules
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.schedules import Length, factor
+from resnet_hub.learning.schedules import Length, WarmUp, factor
 from resnet_hub.learning.settings import OptimizerSettings, ScheduleSettings
 from resnet_hub.nets.resnet import ResNet
 
@@ -123,3 +124,9 @@ def test_the_110_layer_net_of_the_paper_keeps_its_milestones():
     rates = [0.1 * factor(settings, step, length, warmed=402) for step in steps]
     assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.001])
     assert factor(settings, 40_000, length) == 0.1  # it never learnt enough
+
+
+def test_there_is_no_training_error_to_wait_for_under_mixing():
+    settings = ScheduleSettings(warmup_until_error=0.8)
+    with pytest.raises(InvalidSetting, match="warmup_until_error: there is no training error"):
+        WarmUp(settings, mixed=True)

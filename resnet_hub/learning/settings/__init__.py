@@ -1,7 +1,9 @@
 """What a recipe says, section by section: frozen, flat, torch-free."""
 
 from resnet_hub.data.settings import DataSettings
+from resnet_hub.learning.settings.distillation import DistillationSettings
 from resnet_hub.learning.settings.freezing import FreezingSettings
+from resnet_hub.learning.settings.mixing import MixingSettings
 from resnet_hub.learning.settings.model import ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
@@ -16,8 +18,10 @@ from resnet_hub.learning.settings.schedule import ScheduleSettings
 __all__ = [
     "CheckpointSettings",
     "DataSettings",
+    "DistillationSettings",
     "DistributedSettings",
     "FreezingSettings",
+    "MixingSettings",
     "ModelSettings",
     "NetSettings",
     "OptimizerSettings",

@@ -15,6 +15,16 @@ def check_fraction(name: str, value: float) -> None:
         raise InvalidSetting(f"{name}: {value!r} is not in [0, 1)")
 
 
+def check_share(name: str, value: float) -> None:
+    """Check that a value is in [0, 1].
+
+    Raises:
+        InvalidSetting: It is not.
+    """
+    if not 0 <= value <= 1:
+        raise InvalidSetting(f"{name}: {value!r} is not in [0, 1]")
+
+
 def check_at_least(name: str, value: float, low: float) -> None:
     """Check that a value is finite and not below ``low``.
 

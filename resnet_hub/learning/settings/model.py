@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings.checks import check_at_least, check_fraction
 
 
@@ -11,28 +12,44 @@ class ModelSettings:
     """The ``model:`` section: loss and how the net is run.
 
     Attributes:
+        loss: ``cross_entropy`` over the classes, or ``bce``: a binary cross-entropy for each class
+            (2110.00476). Evaluation always reports the first.
         label_smoothing: Share of the target spread over all classes, in [0, 1) (1512.00567 §7).
+        target_threshold: With ``bce``: targets above it become 1, all others 0; ``None`` leaves
+            them as mixing and smoothing made them.
+        bce_sum: With ``bce``: sum the classes' losses of an image instead of their mean.
         ema_decay: Decay of the weights' moving average; ``None`` keeps none. The averaged net is
             what is validated as ``val/…`` and exported.
         ema_every: Optimizer steps between two updates of the average.
         channels_last: Keep tensors channels-last in memory (NHWC).
         compile: Compile the net in place.
+        precise_bn: Training images over which the exported net's BatchNorm statistics are computed
+            anew once training has ended; 0 keeps the running ones.
         nonfinite: What a step does whose loss or gradients are not finite: ``stop`` ends the run,
             ``skip`` leaves the step out. Either way it changes nothing that was learnt.
         most_nonfinite: Steps of a run that ``skip`` may leave out; one more ends it.
     """
 
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
     label_smoothing: float = 0.0
+    target_threshold: float | None = None
+    bce_sum: bool = False
     ema_decay: float | None = None
     ema_every: int = 1
     channels_last: bool = True
     compile: bool = False
+    precise_bn: int = 0
     nonfinite: Literal["stop", "skip"] = "stop"
     most_nonfinite: int = 10
 
     def __post_init__(self) -> None:
         check_fraction("model.label_smoothing", self.label_smoothing)
+        if self.target_threshold is not None:
+            check_fraction("model.target_threshold", self.target_threshold)
+        if self.loss != "bce" and (self.target_threshold is not None or self.bce_sum):
+            raise InvalidSetting("model.target_threshold, model.bce_sum: need model.loss: bce")
         if self.ema_decay is not None:
             check_fraction("model.ema_decay", self.ema_decay)
         check_at_least("model.ema_every", self.ema_every, 1)
+        check_at_least("model.precise_bn", self.precise_bn, 0)
         check_at_least("model.most_nonfinite", self.most_nonfinite, 0)

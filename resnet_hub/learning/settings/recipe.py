@@ -6,7 +6,9 @@ from typing import Any
 
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.settings.distillation import DistillationSettings
 from resnet_hub.learning.settings.freezing import FreezingSettings
+from resnet_hub.learning.settings.mixing import MixingSettings
 from resnet_hub.learning.settings.model import ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
@@ -27,6 +29,8 @@ class Recipe:
         net: Which net.
         data: Which data, and how it is fed.
         model: Loss and how the net is run.
+        mixing: How the images and labels of a batch are mixed.
+        distillation: Which teacher it learns from beside the labels.
         optimizer: Optimizer.
         schedule: Learning-rate schedule.
         freezing: What does not learn, and until when.
@@ -42,6 +46,8 @@ class Recipe:
     net: NetSettings = field(default_factory=NetSettings)
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    mixing: MixingSettings = field(default_factory=MixingSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     freezing: FreezingSettings = field(default_factory=FreezingSettings)
