@@ -189,8 +189,8 @@ class _Probe(Callback):
         return (marks[-1] - marks[0]) / (len(marks) - 1)
 
     def _mark(self, trainer: L.Trainer) -> None:
-        if (device := trainer.strategy.root_device).type == "cuda":
-            torch.cuda.synchronize(device)  # the host only queues its work
+        if (device := trainer.strategy.root_device).type != "cpu":
+            torch.accelerator.synchronize(device)  # the host only queues its work
         self._marks.append(self._clock())
 
 

@@ -51,16 +51,16 @@ def test_no_suggestion_is_a_line_and_its_plot_is_drawn(here: Path, capsys):
 
 
 def test_a_batch_size_is_told_with_what_ended_the_search(here: Path, capsys):
-    assert command("tune", "quickstart", "batch", "--most=8") == 0
+    assert command("tune", "quickstart", "batch", "--most=4") == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert out.splitlines() == [
-        "batches of 8 images fit on cpu; nothing larger was tried",
-        "try it: --data.batch_size 8; the learning rate does not follow it (optimizer.scaled)",
+        "batches of 4 images fit on cpu; nothing larger was tried",
+        "try it: --data.batch_size 4; the learning rate does not follow it (optimizer.scaled)",
     ]
-    assert command("tune", "quickstart", "batch", "--most=4", "--json") == 0
+    assert command("tune", "quickstart", "batch", "--most=2", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"size": 4, "is_edge": False, "device": "cpu"}
+    assert found == {"size": 2, "is_edge": False, "device": "cpu"}
     assert list(here.iterdir()) == []
 
 

@@ -62,12 +62,15 @@ class Count(Callback):
             *("--trainer.max_epochs=-1", "--trainer.max_steps=5"),
             *("--trainer.limit_train_batches=10", "--trainer.accumulate_grad_batches=4"),
         ],
-        ["--trainer.max_epochs=3", "--trainer.limit_train_batches=2", "--data.batch_size=400"],
+        ["--trainer.max_epochs=3", "--trainer.limit_train_batches=2", "--data.batch_size=40"],
         [
             *("--trainer.max_epochs=2", "--trainer.limit_train_batches=6"),
             "--trainer.val_check_interval=3",
         ],
-        ["--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=2", "--data.batch_size=2000"],
+        [
+            *("--trainer.max_epochs=4", "--trainer.check_val_every_n_epoch=2"),
+            *("--trainer.limit_train_batches=0.05", "--data.batch_size=50"),
+        ],
     ],
 )
 def test_steps_images_and_validations_are_those_of_the_run(flags: list[str]):

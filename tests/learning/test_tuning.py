@@ -148,14 +148,14 @@ def memory(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_largest_batch_that_was_trained_on_is_found(memory, places: list[Path]):
-    tried = memory(40)
+    tried = memory(10)
     found = find_batch_size(recipe(), most=8192)
-    assert (found.size, found.is_edge, found.device) == (32, True, "cpu")
-    assert tried == [2, 4, 8, 16, 32, 64]
+    assert (found.size, found.is_edge, found.device) == (8, True, "cpu")
+    assert tried == [2, 4, 8, 16]
     assert [list(place.iterdir()) for place in places] == [[], []]
 
 
-@pytest.mark.parametrize(("most", "size"), [(2, 2), (16, 16), (17, 16)])
+@pytest.mark.parametrize(("most", "size"), [(2, 2), (9, 8)])
 def test_nothing_beyond_the_largest_allowed_is_tried(memory, most: int, size: int):
     tried = memory(1000)
     found = find_batch_size(recipe(), most=most)
