@@ -1,11 +1,16 @@
-"""Learning curves drawn from a run's metrics.csv."""
+"""Learning curves drawn from a run's metrics.csv, and the loss over a rising learning rate."""
 
 import csv
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_hub.errors import CorruptFile
 from resnet_hub.weights.store import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Points = tuple[list[float], list[float]]
 
@@ -76,6 +81,45 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
+    _write(figure, picture)
+
+
+def draw_rates(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    picture: Path,
+    *,
+    suggestion: float | None,
+) -> None:
+    """Draw the loss over a rising learning rate, on a logarithmic scale, as PNG.
+
+    Args:
+        rates: Learning rates.
+        losses: The loss of each step.
+        smoothed: The same, averaged over its neighbours.
+        picture: Written whole or not at all.
+        suggestion: The rate to be marked, if any.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".", color="0.6", label="a step's loss")
+    axes.plot(rates, smoothed, color=_TRAIN, linewidth=2, label="smoothed")
+    if suggestion is not None:
+        label = f"steepest descent, {suggestion:.2g}"
+        axes.axvline(suggestion, color=_WATCHED, linestyle="--", linewidth=2, label=label)
+    low, first = min(smoothed), max(smoothed[: max(1, len(smoothed) // 2)])
+    room = max(first - low, 0.1 * abs(first))
+    axes.set_ylim(max(0.0, low - 0.5 * room), first + room)  # what diverges would flatten the rest
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _write(figure, picture)
+
+
+def _write(figure: "Figure", picture: Path) -> None:
     stream = BytesIO()
     figure.savefig(stream, format="png")
     write_file(picture, lambda file: file.write(stream.getvalue()))

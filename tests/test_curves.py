@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from resnet_hub.curves import draw_curves, read_metrics, series
+from resnet_hub.curves import draw_curves, draw_rates, read_metrics, series
 from resnet_hub.errors import CorruptFile
 
 HEADER = "epoch,step,train/loss,lr,train/top1,train/epoch_loss,val/top1,val/loss\n"
@@ -131,3 +131,20 @@ def test_a_run_without_epochs_yet_is_drawn_empty(metrics: Path):
     draw_curves(metrics, metrics.with_name("curves.png"))
     assert metrics.with_name("curves.png").is_file()
     assert sorted(path.name for path in metrics.parent.iterdir()) == ["curves.png", "metrics.csv"]
+
+
+@pytest.mark.parametrize("suggestion", [0.01, None])
+def test_losses_over_rates_are_drawn_with_what_is_suggested(
+    tmp_path: Path, drawn: list, suggestion: float | None
+):
+    rates, losses = [1e-4, 1e-3, 1e-2, 1e-1], [2.3, 2.2, 1.5, 40.0]
+    draw_rates(rates, losses, losses, tmp_path / "rates.png", suggestion=suggestion)
+    ((axes,),) = drawn
+    shown = lines(axes)
+    assert shown["smoothed"] == list(zip(rates, losses, strict=True))
+    assert axes.get_xscale() == "log"
+    assert axes.get_ylim()[1] < 10  # what diverged does not flatten the rest
+    marks = [label for label in shown if "steepest descent" in label]
+    assert marks == (["steepest descent, 0.01"] if suggestion else [])
+    with Image.open(tmp_path / "rates.png") as picture:
+        assert picture.format == "PNG"

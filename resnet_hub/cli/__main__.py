@@ -13,6 +13,8 @@ from resnet_hub.weights.tokens import without_token
 # command: (module, one line); the module's function of the command's name takes its arguments.
 COMMANDS = {
     "fit": ("resnet_hub.cli.fit", "train by a recipe; test and export at the end"),
+    "recipe": ("resnet_hub.cli.recipe", "show recipes, compare two, check one before it runs"),
+    "tune": ("resnet_hub.cli.tune", "find a learning rate or a batch size to begin with"),
     "data": ("resnet_hub.cli.data", "check a data set for damage before a run"),
     "test": ("resnet_hub.cli.test", "score a model folder or a run on a data set"),
     "verify": ("resnet_hub.cli.publish", "check a model folder, and its scores if data is given"),

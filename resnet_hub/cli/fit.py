@@ -10,7 +10,10 @@ from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
 
+SWITCHES = ("--allow-changed", "--dry-run", "--json")
+
 HELP = """usage: resnet-hub fit RECIPE... [--key value ...] [--out FOLDER]
+       resnet-hub fit RECIPE... [--key value ...] --dry-run [--json]
        resnet-hub fit --resume RUN
 
 Trains a net by a recipe, tests it and exports it to RUN/model.
@@ -23,6 +26,8 @@ be given as a flag:
   resnet-hub fit quickstart --trainer.max_epochs 3 --optimizer.lr 0.05
   resnet-hub fit recipes/cifar10_resnet20.yaml --data.root ~/data --data.download false
 
+--dry-run      open data and net, take three steps, print what the run would be (batches, learning
+               rate, steps, decay groups, FLOPs, time) and leave nothing; --json prints one object
 --out FOLDER   the run's folder instead of runs/<recipe>/<n>
 --resume RUN   go on with a run that was stopped, from its newest whole checkpoint
 --allow-changed   go on though its recipe, its data or the number of processes changed
@@ -34,11 +39,13 @@ def fit_command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP)
         return 0
-    allow_changed = "--allow-changed" in arguments
-    flags, names = read_flags([a for a in arguments if a != "--allow-changed"])
+    allow_changed, dry, as_json = (switch in arguments for switch in SWITCHES)
+    flags, names = read_flags([a for a in arguments if a not in SWITCHES])
     out, resume = _taken(flags, "out"), _taken(flags, "resume")
+    if as_json and not dry:
+        raise InvalidSetting("--json: goes with --dry-run")
     if resume is not None:
-        if names or out is not None or flags.values:
+        if names or out is not None or flags.values or dry:
             raise InvalidSetting("--resume: the run's own recipe is used; give nothing else")
         recipe = _recipe_of(resume)
     elif allow_changed:
@@ -47,6 +54,10 @@ def fit_command(arguments: list[str]) -> int:
         recipe = read_recipe(names, flags)
     else:
         raise InvalidSetting("fit: which recipe? `resnet-hub fit quickstart` is a beginning")
+    if dry:
+        from resnet_hub.cli.dry_run import dry_run
+
+        return dry_run(recipe, as_json=as_json)
     return _fit(recipe, names, out, resume, allow_changed=allow_changed)
 
 

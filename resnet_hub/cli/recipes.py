@@ -16,6 +16,23 @@ from resnet_hub.learning.settings import Recipe
 from resnet_hub.zoo import find_row
 
 
+class Refused(InvalidSetting):
+    """What is refused of one key of a layer, said with its place.
+
+    Attributes:
+        key: The key.
+
+    Args:
+        key: The key.
+        layer: Knows its place.
+        reason: What was wrong, and what to do.
+    """
+
+    def __init__(self, key: Key, layer: Layer, reason: object) -> None:
+        super().__init__(f"{layer.place(key)}: {reason}")
+        self.key = key
+
+
 def read_recipe(names: Sequence[str], flags: Layer) -> Recipe:
     """Read recipe files and flags into one checked recipe to train by; the later one wins.
 
@@ -30,13 +47,22 @@ def read_recipe(names: Sequence[str], flags: Layer) -> Recipe:
     layer = Layer()
     for name in names:
         layer = read_file(find_recipe(name)).over(layer)
-    layer = flags.over(layer)
+    return whole(flags.over(layer))
+
+
+def whole(layer: Layer) -> Recipe:
+    """Check a layer that is to be trained by, and return its recipe.
+
+    Raises:
+        Refused: A key or value, or nothing says when training ends.
+    """
     recipe = check(layer)
     if not has_end(recipe.trainer):
-        place = layer.place(("trainer", "max_epochs"))
-        raise InvalidSetting(
-            f"{place}: trainer: give max_epochs or max_steps, the length of the run (max_time can "
-            "only end it sooner)"
+        raise Refused(
+            ("trainer", "max_epochs"),
+            layer,
+            "trainer: give max_epochs or max_steps, the length of the run (max_time can only end "
+            "it sooner)",
         )
     return recipe
 
@@ -45,7 +71,7 @@ def check(layer: Layer) -> Recipe:
     """Check a layer's keys, types and values, and return its recipe.
 
     Raises:
-        InvalidSetting: The message names the place, the key and the nearest one.
+        Refused: A key or value; the message names the place, the key and the nearest one.
     """
     trainer = trainer_options()
     known = {f.name for f in fields(Recipe)}
@@ -53,7 +79,7 @@ def check(layer: Layer) -> Recipe:
         _known((name,), known, layer)
         if name in SECTIONS or name == "trainer":
             if not isinstance(value, Mapping):
-                raise InvalidSetting(f"{layer.place((name,))}: {name} is a section of keys")
+                raise Refused((name,), layer, f"{name} is a section of keys")
             section = trainer if name == "trainer" else SECTIONS[name]
             for key in value:
                 _known((name, key), {f.name for f in fields(section)}, layer)
@@ -73,9 +99,9 @@ def _typed(layer: Layer, trainer: type) -> Recipe:
     try:
         parsed = parser.parse_object(values)
     except ArgumentError as error:
-        raise InvalidSetting(_refusal(str(error), layer)) from error
+        raise _refusal(str(error), layer) from error
     if parsed.seed is None:
-        raise InvalidSetting(f"{layer.place(('seed',))}: seed: needs a number")
+        raise Refused(("seed",), layer, "seed: needs a number")
     given = layer.values.get("trainer", {})
     options = {name: getattr(parsed.trainer, name) for name in given}
     for name, value in given.items():
@@ -93,12 +119,12 @@ def _typed(layer: Layer, trainer: type) -> Recipe:
             sections[name] = kind(**values)
         except ResNetHubError as error:
             key = tuple(str(error).partition(":")[0].split("."))
-            raise InvalidSetting(f"{layer.place(key)}: {error}") from error
+            raise Refused(key, layer, error) from error
     if (net := sections["net"].name) is not None:
         try:
             find_row(net)
         except ResNetHubError as error:
-            raise InvalidSetting(f"{layer.place(('net', 'name'))}: net.name: {error}") from error
+            raise Refused(("net", "name"), layer, f"net.name: {error}") from error
     return Recipe(seed=parsed.seed, trainer=options, **{**sections, **lists})
 
 
@@ -108,7 +134,7 @@ def _placed(key: Key, layer: Layer) -> Iterator[None]:
     try:
         yield
     except ResNetHubError as error:
-        raise InvalidSetting(f"{layer.place(key)}: {error}") from error
+        raise Refused(key, layer, error) from error
 
 
 def _entries(name: str, layer: Layer) -> tuple[Any, ...]:
@@ -117,9 +143,7 @@ def _entries(name: str, layer: Layer) -> tuple[Any, ...]:
     for entry in entries:
         known = isinstance(entry, Mapping) and set(entry) <= {"class_path", "init_args"}
         if not known and not isinstance(entry, str):
-            raise InvalidSetting(
-                f"{layer.place((name,))}: {name} is a list of class_path and init_args"
-            )
+            raise Refused((name,), layer, f"{name} is a list of class_path and init_args")
     return tuple(entries)
 
 
@@ -128,21 +152,21 @@ def _refuse_nulls(name: str, values: Mapping[str, Any], kind: type, layer: Layer
     wanted = get_type_hints(kind)
     for key, value in values.items():
         if value is None and wanted[key] is not Any and type(None) not in get_args(wanted[key]):
-            raise InvalidSetting(f"{layer.place((name, key))}: {name}.{key}: needs a value")
+            raise Refused((name, key), layer, f"{name}.{key}: needs a value")
 
 
 def _known(key: Key, names: set[str], layer: Layer) -> None:
     if key[-1] not in names:
         dotted = ".".join(key)
         hint = did_you_mean(key[-1], names) or f"; known: {', '.join(sorted(names))}"
-        raise InvalidSetting(f"{layer.place(key)}: unknown key {dotted!r}{hint}")
+        raise Refused(key, layer, f"unknown key {dotted!r}{hint}")
 
 
-def _refusal(message: str, layer: Layer) -> str:
-    """Say in our words what jsonargparse refused: where, which key, the nearest value."""
+def _refusal(message: str, layer: Layer) -> InvalidSetting:
+    """Return in our words what jsonargparse refused: where, which key, the nearest value."""
     found = re.search(r'key "([\w.]+)":\s*(.*)', message, re.DOTALL)
     if not found:
-        return " ".join(message.split())
+        return InvalidSetting(" ".join(message.split()))
     key, reason = tuple(found[1].split(".")), " ".join(found[2].split())
     value: Any = layer.values
     for part in key:
@@ -153,4 +177,4 @@ def _refusal(message: str, layer: Layer) -> str:
         kinds = re.findall(r"- (Expected .*?)(?= - Expected| Given value)", reason)
         kinds = [kind for kind in kinds if "NoneType" not in kind]
         reason = f"{' or '.join(kinds)}. Got value: {value}"
-    return f"{layer.place(key)}: {'.'.join(key)}: {reason}{hint}"
+    return Refused(key, layer, f"{'.'.join(key)}: {reason}{hint}")

@@ -104,6 +104,15 @@ class DataModule(L.LightningDataModule, ABC):
         self.open()
 
     @property
+    def batch_size(self) -> int:
+        """Images a forward pass on one device; Lightning's Tuner sets it, for loaders to come."""
+        return self.settings.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self.settings = replace(self.settings, batch_size=size)
+
+    @property
     def root(self) -> Path:
         """The folder that holds the data set, ``~`` expanded.
 

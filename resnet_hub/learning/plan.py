@@ -1,10 +1,11 @@
 """What a trainer is about to do with a data set: how many steps, of how many images."""
 
+import math
 from typing import Any, cast
 
 import lightning as L
 
-from resnet_hub.data.module import DataModule
+from resnet_hub.data.module import DataModule, Split
 from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.learning.schedules import Length
 from resnet_hub.nets.resnet import ResNet
@@ -62,6 +63,30 @@ def run_length(trainer: L.Trainer, data: DataModule) -> Length:
 def images_per_step(trainer: L.Trainer, data: DataModule) -> int:
     """Return the images of one optimizer step, over all ranks and accumulated batches."""
     return data.train_batch_size() * trainer.world_size * trainer.accumulate_grad_batches
+
+
+def batches_a_validation(trainer: L.Trainer) -> float:
+    """Return the training batches that bring a validation, in the mean; the loaders are set up.
+
+    Infinite where there is none.
+    """
+    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
+    if not trainer.enable_validation or not every:
+        return math.inf
+    if epochs is None or every == math.inf:
+        return every
+    an_epoch = max(1, trainer.num_training_batches // every)
+    return trainer.num_training_batches * epochs / an_epoch
+
+
+def images_validated(trainer: L.Trainer, data: DataModule) -> int:
+    """Return the images that all ranks go over in one validation."""
+    return _images(trainer, data, data.watched, trainer.limit_val_batches)
+
+
+def images_tested(trainer: L.Trainer, data: DataModule) -> int:
+    """Return the images that all ranks go over in the final test."""
+    return _images(trainer, data, data.tested, trainer.limit_test_batches)
 
 
 def ends_step(trainer: L.Trainer, batch_idx: int) -> bool:
@@ -127,3 +152,10 @@ def check_all_seen(trainer: L.Trainer, seen: int) -> None:
             f"{split}: {seen:,} images were counted, and the split has {count:,}: the score would "
             "be wrong; report this, with the number of processes"
         )
+
+
+def _images(trainer: L.Trainer, data: DataModule, split: Split, limit: float) -> int:
+    count, together = len(data.split(split)), data.settings.batch_size * trainer.world_size
+    batches = -(-count // together)
+    kept = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    return min(count, kept * together)

@@ -11,12 +11,19 @@ from lightning.pytorch.callbacks.progress.rich_progress import ProcessingSpeedCo
 from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.loader import BatchLoader
-from resnet_hub.data.module import DataModule, Split
+from resnet_hub.data.module import DataModule
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.journal import MetricsFile
 from resnet_hub.learning.optimizers import effective_lr
 from resnet_hub.learning.pace import Pace, duration
-from resnet_hub.learning.plan import ends_step, images_per_step, run_length
+from resnet_hub.learning.plan import (
+    batches_a_validation,
+    ends_step,
+    images_per_step,
+    images_tested,
+    images_validated,
+    run_length,
+)
 from resnet_hub.zoo import name_of
 
 
@@ -96,7 +103,7 @@ class Progress(Callback):
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the evaluation's clock."""
-        self._begin_evaluation("validating", _validated(trainer))
+        self._begin_evaluation("validating", images_validated(trainer, _data(trainer)))
 
     def on_validation_batch_end(
         self,
@@ -119,7 +126,7 @@ class Progress(Callback):
 
     def on_test_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the evaluation's clock."""
-        self._begin_evaluation("testing", _tested(trainer))
+        self._begin_evaluation("testing", images_tested(trainer, _data(trainer)))
 
     on_test_batch_end = on_validation_batch_end
 
@@ -158,11 +165,12 @@ class Progress(Callback):
             return None
         batches = max(0, self._steps - trainer.global_step) * self._batches_a_step
         training = recent.seconds / recent.batches * batches
-        images += _validations(trainer, batches) * _validated(trainer)
+        coming = math.ceil(batches / batches_a_validation(trainer) - 1e-6)
+        images += coming * images_validated(trainer, _data(trainer))
         for timer in (c for c in cast(Any, trainer).callbacks if isinstance(c, Timer)):
             if (remaining := timer.time_remaining()) is not None:
                 training = min(training, max(0.0, remaining))
-        return training + (images + _tested(trainer)) * per_image
+        return training + (images + images_tested(trainer, _data(trainer))) * per_image
 
     def _go_on(self, trainer: L.Trainer) -> None:
         self._waited = _loader(trainer).waited
@@ -252,31 +260,3 @@ def _data(trainer: L.Trainer) -> DataModule:
 
 def _loader(trainer: L.Trainer) -> BatchLoader:
     return cast(BatchLoader, trainer.train_dataloader)
-
-
-def _validated(trainer: L.Trainer) -> int:
-    return _images(trainer, _data(trainer).watched, trainer.limit_val_batches)
-
-
-def _tested(trainer: L.Trainer) -> int:
-    return _images(trainer, _data(trainer).tested, trainer.limit_test_batches)
-
-
-def _images(trainer: L.Trainer, split: Split, limit: float) -> int:
-    """Return the images that an evaluation on a split goes over, by all ranks."""
-    data = _data(trainer)
-    count, together = len(data.split(split)), data.settings.batch_size * trainer.world_size
-    batches = -(-count // together)
-    kept = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    return min(count, kept * together)
-
-
-def _validations(trainer: L.Trainer, batches: float) -> int:
-    """Return how many validations so many more training batches bring."""
-    every, epochs = trainer.val_check_batch, trainer.check_val_every_n_epoch
-    if not trainer.enable_validation or not every or every == math.inf:
-        return 0
-    if epochs is not None:
-        an_epoch = max(1, trainer.num_training_batches // every)
-        every = trainer.num_training_batches * epochs / an_epoch
-    return math.ceil(batches / every - 1e-6)

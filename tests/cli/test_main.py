@@ -126,6 +126,25 @@ def test_a_mistyped_recipe_is_refused_quickly_without_torch(
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.yaml"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recipe",),
+        ("recipe", "show", "quickstart"),
+        ("recipe", "diff", "cifar10_resnet20", "cifar10_resnet110"),
+        ("recipe", "lint", "imagenet_r50"),
+    ],
+)
+def test_looking_at_recipes_is_quick_and_imports_neither_torch_nor_lightning(
+    tmp_path: Path, arguments: tuple[str, ...]
+):
+    done, seconds, loaded = cost(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not loaded & {"torch", "lightning"}
+    assert seconds < 1.5
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_output_that_lacks_letters_gets_their_escapes(tmp_path: Path):
     net = ResNet("cifar_resnet20", classes=2)
     net.labels = ("Bär", "Löwe")
