@@ -9,8 +9,8 @@ from torch import Tensor
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.weights.match import HEAD
-from resnet_hub.zoo import name_of
+from resnet_hub.weights.match import HEAD, listed
+from resnet_hub.zoo import ARCHITECTURES, name_of
 
 Peer = Literal["torchvision", "timm"]
 
@@ -21,10 +21,11 @@ _SHARED = frozenset(
         *("wide_resnet50_2", "wide_resnet101_2"),
     }
 )
-_RESNETV2 = frozenset({f"resnetv2_{layers}" for layers in (18, 34, 50, 101, 152)})
+
+_TIMM = {name for name, row in ARCHITECTURES.items() if row.source.startswith("timm")}
 
 PEER_NETS: Mapping[Peer, frozenset[str]] = MappingProxyType(
-    {"torchvision": _SHARED, "timm": _SHARED | _RESNETV2 | {"resnet200"}}
+    {"torchvision": _SHARED, "timm": _SHARED | _TIMM | {"resnet200"}}
 )
 """The nets of our table that each library has, by the name that is ours and theirs."""
 
@@ -64,7 +65,7 @@ def peer_tensors(
         name = name_of(architecture) or f"net of {architecture.layers} layers"
         raise InvalidSetting(
             f"{peer} has no {name} of {architecture.in_channels} image channels; "
-            f"it has, of {'any' if peer == 'timm' else 3}: {', '.join(sorted(PEER_NETS[peer]))}"
+            f"it has, of {'any' if peer == 'timm' else 3}: {listed(sorted(PEER_NETS[peer]))}"
         )
     if architecture.form != "preact":
         return dict(tensors)

@@ -118,7 +118,7 @@ def test_an_imagenet_net_has_imagenet_preprocessing_and_a_cifar_net_its_own():
         ({"classes": 0}, "classes: 0"),
         ({"classes": -5}, "classes: -5"),
         ({"in_channels": 0}, "in_channels: 0"),
-        ({"shortcut": "D"}, "shortcut: 'D'"),
+        ({"shortcut": "E"}, "shortcut: 'E'"),
         ({"zeros": "middle"}, "zeros: 'middle'"),
         ({"stochastic_depth": 1.0}, "stochastic_depth: 1.0"),
         ({"stochastic_depth": -0.1}, "stochastic_depth: -0.1"),
