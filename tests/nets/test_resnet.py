@@ -270,7 +270,10 @@ def test_under_autocast_units_stay_in_half_precision():
 
 # Compilers
 
-REPRESENTATIVE = ["resnet18", "resnetv2_18", "cifar_resnet20", "cifar_preact_resnet20"]
+REPRESENTATIVE = [
+    *("resnet18", "resnetv2_18", "cifar_resnet20", "cifar_preact_resnet20"),
+    *("seresnet18", "ecaresnet26t", "resnetblur18", "resnetaa34d"),
+]
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVE)
