@@ -124,11 +124,10 @@ class Architecture:
 
     def _check_variants(self) -> None:
         deep = self.stem.startswith("deep")
-        variants = (deep, self.stem_pool != "max", self.shortcut == "D", self.attention != "none")
-        if self.form == "preact" and (any(variants) or self.antialias != "none"):
+        after = (self.stem_pool, self.attention, self.antialias)
+        if self.form == "preact" and after != ("max", "none", "none"):
             raise InvalidSetting(
-                "form: preact units are built with stem imagenet or cifar, stem_pool max, "
-                "shortcut A, B or C, and neither attention nor antialias"
+                "form: preact nets are built with stem_pool max, attention none and antialias none"
             )
         if deep and self.width % 8:
             raise InvalidSetting(f"stem: {self.stem} needs a width that is a multiple of 8")

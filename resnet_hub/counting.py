@@ -113,11 +113,12 @@ def _attentions(architecture: Architecture) -> Iterator[tuple[int, int, int]]:
 def _normalised_channels(architecture: Architecture) -> int:
     if architecture.form != "preact":  # a BatchNorm after every convolution
         return sum(conv.outputs for conv in _convolutions(architecture, 32))
-    channels = architecture.features + (architecture.width if architecture.entry == "shared" else 0)
+    *inner, last = architecture.stem_channels
+    channels = architecture.features + sum(inner) + (last if architecture.entry == "shared" else 0)
     for stage in architecture.stages():
         for unit in stage:
-            inner = unit.outputs if architecture.block == "basic" else 2 * unit.middle
-            channels += inner + (unit.inputs if unit.leads else 0)
+            within = unit.outputs if architecture.block == "basic" else 2 * unit.middle
+            channels += within + (unit.inputs if unit.leads else 0)
     return channels
 
 

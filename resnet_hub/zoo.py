@@ -114,6 +114,16 @@ ARCHITECTURES: Mapping[str, Row] = MappingProxyType(
         "resnetv2_50": Row(_imagenet(50, form="preact", entry="own"), "timm resnetv2_50"),
         "resnetv2_101": Row(_imagenet(101, form="preact", entry="own"), "timm resnetv2_101"),
         "resnetv2_152": Row(_imagenet(152, form="preact", entry="own"), "timm resnetv2_152"),
+        "resnetv2_18d": Row(_imagenet(18, form="preact", entry="own", **_D), "timm resnetv2_18d"),
+        "resnetv2_34d": Row(_imagenet(34, form="preact", entry="own", **_D), "timm resnetv2_34d"),
+        "resnetv2_50d": Row(_imagenet(50, form="preact", entry="own", **_D), "timm resnetv2_50d"),
+        "resnetv2_50t": Row(_imagenet(50, form="preact", entry="own", **_T), "timm resnetv2_50t"),
+        "resnetv2_101d": Row(
+            _imagenet(101, form="preact", entry="own", **_D), "timm resnetv2_101d"
+        ),
+        "resnetv2_152d": Row(
+            _imagenet(152, form="preact", entry="own", **_D), "timm resnetv2_152d"
+        ),
         "wide_resnet50_2": Row(_imagenet(50, group_width=128), "torchvision V1", 21.532, _ONE_CROP),
         "wide_resnet101_2": Row(
             _imagenet(101, group_width=128), "torchvision V1", 21.152, _ONE_CROP

@@ -18,6 +18,7 @@ NAMES = [
     *("plain18", "plain34"),
     *(f"preact_{name}" for name in IMAGENET.split()),
     *(f"resnetv2_{layers}" for layers in (18, 34, 50, 101, 152)),
+    *(f"resnetv2_{layers}" for layers in ("18d", "34d", "50d", "50t", "101d", "152d")),
     *("wide_resnet50_2", "wide_resnet101_2"),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
     *("resnet10t", "resnet14t", "resnet26", "resnet26t", "resnet50t", "resnet200d"),
@@ -163,11 +164,9 @@ def test_basic_blocks_with_groups_and_broken_widths_are_refused() -> None:
     ("changes", "words"),
     [
         *[
-            ({"form": "preact", **changes}, "form: preact units are built with stem imagenet or")
+            ({"form": "preact", **changes}, "form: preact nets are built with stem_pool max, att")
             for changes in (
-                {"stem": "deep"},
                 {"stem_pool": "convolution"},
-                {"shortcut": "D"},
                 {"attention": "eca"},
                 {"antialias": "blur"},
             )

@@ -154,7 +154,7 @@ class PreActBasicBlock(PreActBlock):
         self.bn2 = BatchNorm2d(unit.outputs)
         self.conv2 = convolution(unit.outputs, unit.outputs, 3)
         self.downsample = shortcut(unit, architecture)
-        self.projects = unit.connection == "project"
+        self.projects = unit.connection in ("project", "pool")
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the two convolutions' output."""
@@ -181,7 +181,7 @@ class PreActBottleneck(PreActBlock):
         self.bn3 = BatchNorm2d(unit.middle)
         self.conv3 = convolution(unit.middle, unit.outputs, 1)
         self.downsample = shortcut(unit, architecture)
-        self.projects = unit.connection == "project"
+        self.projects = unit.connection in ("project", "pool")
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the three convolutions' output."""

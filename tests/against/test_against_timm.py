@@ -18,6 +18,7 @@ VARIANTS = [
     *("resnetaa34d", "resnetaa50", "resnetblur18", "resnetblur50d", "seresnetaa50d", "resnetrs50"),
 ]
 RESNETV2 = ["resnetv2_18", "resnetv2_34", "resnetv2_50", "resnetv2_101", "resnetv2_152"]
+RESNETV2 += ["resnetv2_18d", "resnetv2_50t"]
 
 
 def pair(name: str) -> tuple[torch.nn.Module, ResNet]:

@@ -38,6 +38,15 @@ TINY = {
     "wide stem": Architecture(
         depths=(1, 2, 1, 2), block="basic", width=8, stem="deep_wide", shortcut="D"
     ),
+    "resnetv2-d": Architecture(
+        depths=(1, 2, 1, 2),
+        block="bottleneck",
+        width=8,
+        form="preact",
+        entry="own",
+        stem="deep_tiered",
+        shortcut="D",
+    ),
     "averaged": Architecture(
         depths=(1, 2, 1, 2), block="basic", width=8, antialias="average", shortcut="D"
     ),

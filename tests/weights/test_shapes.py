@@ -37,6 +37,7 @@ def test_every_net_of_the_table_has_the_tensors_that_are_expected_of_it_in_their
         {"form": "preact", "entry": "own", "block": "basic"},
         {"stem": "deep_wide", "shortcut": "C", "attention": "se", "reduction": 2, "in_channels": 1},
         {"stem": "deep_tiered", "stem_pool": "convolution", "attention": "eca", "shortcut": "D"},
+        {"form": "preact", "shortcut": "D", "stem": "deep"},
         {"block": "basic", "shortcut": "D", "antialias": "blur", "stem": "cifar", "width": 5},
         {"depths": (1, 1), "width": 32, "groups": 4, "group_width": 16, "stem": "cifar"},
     ],
