@@ -9,11 +9,14 @@ from resnet_hub.errors import InvalidSetting, did_you_mean
 BlockKind = Literal["basic", "bottleneck"]
 Form = Literal["residual", "plain", "preact"]
 Entry = Literal["shared", "own"]
-Stem = Literal["imagenet", "cifar"]
-ShortcutOption = Literal["A", "B", "C"]
+Stem = Literal["imagenet", "deep", "deep_tiered", "deep_wide", "cifar"]
+StemPool = Literal["max", "convolution"]
+ShortcutOption = Literal["A", "B", "C", "D"]
 ZeroPlacement = Literal["split", "end"]
 StridePlace = Literal["1x1", "3x3"]
-Connection = Literal["none", "identity", "pad", "project"]
+Connection = Literal["none", "identity", "pad", "project", "pool"]
+Attention = Literal["none", "se", "eca"]
+Antialias = Literal["none", "average", "blur"]
 
 EXPANSION: dict[BlockKind, int] = {"basic": 1, "bottleneck": 4}
 """Output channels of a block, in units of its width (1512.03385 Fig. 5)."""
@@ -33,6 +36,10 @@ class Unit:
     connection: Connection
     leads: bool
     """Whether a pre-activation unit opens with an activation of its own."""
+    squeezed: int
+    """Channels between squeeze-and-excitation's two layers; 0 where it is not."""
+    taps: int
+    """Weights of efficient channel attention's convolution; 0 where it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +55,14 @@ class Architecture:
             (activation after the first convolution, before pooling and before the split), ``own``
             as in timm's ``resnetv2`` (pooling first; the unit activates for itself, and the raw
             tensor stays on an identity shortcut).
-        stem: ``imagenet`` (7×7 stride 2, 3×3 max pooling) or ``cifar`` (3×3 stride 1).
+        stem: ``imagenet`` (7×7 stride 2, then pooling), ``cifar`` (3×3 stride 1), or three 3×3
+            convolutions in place of the 7×7 (1812.01187 §4, ResNet-C), of as many channels as
+            ``stem_channels`` says: ``deep``, timm's narrower ``deep_tiered`` or its ``deep_wide``.
+        stem_pool: What halves the map after an ImageNet stem: 3×3 ``max`` pooling, or a 3×3
+            ``convolution`` of stride 2, normalised and activated (2103.07579, ResNet-RS).
         shortcut: Option A (zero padding), B (projection where shapes change) or C (projection
-            always); 1512.03385 §3.3 and §4.1.
+            always); 1512.03385 §3.3 and §4.1. Option D is B with 2×2 average pooling in place of
+            the projection's stride (1812.01187 §4, ResNet-D).
         zeros: Where option A puts its zero channels: ``split`` evenly before and after, as the
             published CIFAR weights need, or all at the ``end``.
         stride_in: Convolution of a bottleneck that strides: the first ``1x1`` (the paper) or the
@@ -59,6 +71,12 @@ class Architecture:
         groups: Groups of the 3×3 convolutions (ResNeXt, 1611.05431).
         group_width: Channels a group at the first stage for ``width`` 64; over 64 in wide nets
             (1605.07146).
+        attention: What weighs the channels that a unit's branch ends in: ``se``
+            (squeeze-and-excitation, 1709.01507), ``eca`` (1910.03151) or ``none``.
+        reduction: How many times fewer channels there are between the two layers of ``se``;
+            rounded to a multiple of 8, as timm does.
+        antialias: What strides in the branches and after the stem in place of convolution and
+            pooling: 2×2 ``average`` pooling, a binomial ``blur`` (1904.11486 §3.2), or ``none``.
         classes: Outputs.
         in_channels: Image channels.
 
@@ -77,6 +95,10 @@ class Architecture:
     width: int = 64
     groups: int = 1
     group_width: int = 64
+    stem_pool: StemPool = "max"
+    attention: Attention = "none"
+    reduction: int = 16
+    antialias: Antialias = "none"
     classes: int = 1000
     in_channels: int = 3
 
@@ -98,6 +120,24 @@ class Architecture:
             raise InvalidSetting("groups, group_width: basic blocks have neither; use bottleneck")
         if self.width * self.group_width % 64:
             raise InvalidSetting("group_width: width × group_width must be a multiple of 64")
+        self._check_variants()
+
+    def _check_variants(self) -> None:
+        deep = self.stem.startswith("deep")
+        after = (self.stem_pool, self.attention, self.antialias)
+        if self.form == "preact" and after != ("max", "none", "none"):
+            raise InvalidSetting(
+                "form: preact nets are built with stem_pool max, attention none and antialias none"
+            )
+        if deep and self.width % 8:
+            raise InvalidSetting(f"stem: {self.stem} needs a width that is a multiple of 8")
+        if self.stem_pool == "convolution" and (self.stem == "cifar" or self.antialias != "none"):
+            raise InvalidSetting("stem_pool: convolution needs an ImageNet stem, and no antialias")
+        if self.reduction != 16 and self.attention != "se":
+            raise InvalidSetting("reduction: attention se alone has one")
+        strided_first = self.block == "bottleneck" and self.stride_in == "1x1"
+        if self.antialias != "none" and strided_first:
+            raise InvalidSetting("antialias: bottlenecks need stride_in 3x3 for it")
 
     @property
     def expansion(self) -> int:
@@ -110,13 +150,25 @@ class Architecture:
         return (self.width << (len(self.depths) - 1)) * self.expansion
 
     @property
+    def stem_channels(self) -> tuple[int, ...]:
+        """Output channels of each of the stem's convolutions."""
+        width = self.width
+        if self.stem == "deep":
+            return (width // 2, width // 2, width)
+        if self.stem == "deep_tiered":
+            return (width // 8 * 3, width // 2, width)
+        if self.stem == "deep_wide":
+            return (width, width, 2 * width)
+        return (width,)
+
+    @property
     def layers(self) -> int:
         """Weighted layers as the papers count them, shortcuts left out."""
         return sum(self.depths) * (2 if self.block == "basic" else 3) + 2
 
     def stages(self) -> Iterator[list[Unit]]:
         """Yield each stage's units in order: the one plan behind building and counting."""
-        inputs = self.width
+        inputs = self.stem_channels[-1]
         for stage, depth in enumerate(self.depths):
             width = self.width << stage
             outputs = width * self.expansion
@@ -132,6 +184,8 @@ class Architecture:
                         connection=self._connection(inputs, outputs, stride),
                         leads=self.form == "preact"
                         and (self.entry == "own" or (stage, index) != (0, 0)),
+                        squeezed=_squeezed(outputs, self.reduction) * (self.attention == "se"),
+                        taps=_taps(outputs) * (self.attention == "eca"),
                     )
                 )
                 inputs = outputs
@@ -144,7 +198,8 @@ class Architecture:
             return "project"
         if stride == 1 and inputs == outputs:
             return "identity"
-        return "pad" if self.shortcut == "A" else "project"
+        by_option: dict[ShortcutOption, Connection] = {"A": "pad", "B": "project", "D": "pool"}
+        return by_option[self.shortcut]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, every field present."""
@@ -173,3 +228,14 @@ class Architecture:
 def _check_count(name: str, value: Any, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise InvalidSetting(f"{name}: {value!r} is not a whole number from 1 to {most:,}")
+
+
+def _squeezed(channels: int, reduction: int) -> int:
+    # The multiple of 8 that is nearest, and 8 at least (timm's SEModule).
+    return max(8, (channels + 4 * reduction) // (8 * reduction) * 8)
+
+
+def _taps(channels: int) -> int:
+    # 1910.03151 Eq. 12 with gamma 2 and b 1, and never under 3: (log2(channels) + 1) / 2, its whole
+    # part made odd.
+    return max(3, channels.bit_length() // 2 | 1)

@@ -25,12 +25,15 @@ class Convolution:
 def parameters(architecture: Architecture) -> int:
     """Count learnable parameters, BatchNorm's scale and shift included."""
     weights = sum(conv.weights for conv in _convolutions(architecture, 32))
+    attention = sum(weights + biases for weights, biases, _ in _attentions(architecture))
     classifier = (architecture.features + 1) * architecture.classes
-    return weights + 2 * _normalised_channels(architecture) + classifier
+    return weights + 2 * _normalised_channels(architecture) + attention + classifier
 
 
 def multiply_adds(architecture: Architecture, size: int | None = None) -> int:
     """Count multiply-adds of convolutions and classifier for one image, as the papers do.
+
+    A blurring filter is a convolution too, though its weights are fixed.
 
     Args:
         architecture: The net.
@@ -38,51 +41,84 @@ def multiply_adds(architecture: Architecture, size: int | None = None) -> int:
     """
     size = size or natural_size(architecture)
     convolutions = sum(conv.weights * conv.side**2 for conv in _convolutions(architecture, size))
-    return convolutions + architecture.features * architecture.classes
+    blurs = sum(9 * channels * side**2 for channels, side in _blurs(architecture, size))
+    attention = sum(weights * times for weights, _, times in _attentions(architecture))
+    return convolutions + blurs + attention + architecture.features * architecture.classes
 
 
 def natural_size(architecture: Architecture) -> int:
     """Return the side of the images that the stem is made for, in pixels."""
-    return 224 if architecture.stem == "imagenet" else 32
+    return 32 if architecture.stem == "cifar" else 224
 
 
 def _convolutions(architecture: Architecture, size: int) -> Iterator[Convolution]:
-    if architecture.stem == "imagenet":
-        side = _half(size)
-        yield Convolution(architecture.in_channels, architecture.width, 7, 1, side)
-        side = _half(side)
-    else:
-        side = size
-        yield Convolution(architecture.in_channels, architecture.width, 3, 1, side)
+    side = size if architecture.stem == "cifar" else _half(size)
+    kernel = 7 if architecture.stem == "imagenet" else 3
+    inputs = architecture.in_channels
+    for outputs in architecture.stem_channels:
+        yield Convolution(inputs, outputs, kernel, 1, side)
+        inputs = outputs
+    if architecture.stem_pool == "convolution":
+        yield Convolution(inputs, inputs, 3, 1, _half(side))
+    for unit, before, side in _sides(architecture, size):
+        yield from _unit_convolutions(architecture, unit, before, side)
+
+
+def _sides(architecture: Architecture, size: int) -> Iterator[tuple[Unit, int, int]]:
+    """Yield each unit with the side of its map before and after it, in pixels."""
+    side = size if architecture.stem == "cifar" else _half(_half(size))
     for stage in architecture.stages():
         for unit in stage:
             before, side = side, _half(side) if unit.stride == 2 else side
-            yield from _unit_convolutions(architecture, unit, before, side)
+            yield unit, before, side
 
 
 def _unit_convolutions(
     architecture: Architecture, unit: Unit, before: int, side: int
 ) -> Iterator[Convolution]:
+    strided = side if architecture.antialias == "none" else before
     if architecture.block == "basic":
-        yield Convolution(unit.inputs, unit.outputs, 3, 1, side)
+        yield Convolution(unit.inputs, unit.outputs, 3, 1, strided)
         yield Convolution(unit.outputs, unit.outputs, 3, 1, side)
     else:
         first = side if architecture.stride_in == "1x1" else before
         yield Convolution(unit.inputs, unit.middle, 1, 1, first)
-        yield Convolution(unit.middle, unit.middle, 3, architecture.groups, side)
+        yield Convolution(unit.middle, unit.middle, 3, architecture.groups, strided)
         yield Convolution(unit.middle, unit.outputs, 1, 1, side)
-    if unit.connection == "project":
+    if unit.connection in ("project", "pool"):
         yield Convolution(unit.inputs, unit.outputs, 1, 1, side)
+
+
+def _blurs(architecture: Architecture, size: int) -> Iterator[tuple[int, int]]:
+    """Yield each blurred map's channels and side, in pixels."""
+    if architecture.antialias != "blur":
+        return
+    if architecture.stem != "cifar":
+        yield architecture.stem_channels[-1], _half(_half(size))
+    for unit, _, side in _sides(architecture, size):
+        if unit.stride > 1:
+            yield (unit.outputs if architecture.block == "basic" else unit.middle), side
+
+
+def _attentions(architecture: Architecture) -> Iterator[tuple[int, int, int]]:
+    """Yield each channel attention's weights, its biases, and the uses of a weight per image."""
+    for stage in architecture.stages():
+        for unit in stage:
+            if unit.squeezed:
+                yield 2 * unit.outputs * unit.squeezed, unit.outputs + unit.squeezed, 1
+            if unit.taps:
+                yield unit.taps, 0, unit.outputs
 
 
 def _normalised_channels(architecture: Architecture) -> int:
     if architecture.form != "preact":  # a BatchNorm after every convolution
         return sum(conv.outputs for conv in _convolutions(architecture, 32))
-    channels = architecture.features + (architecture.width if architecture.entry == "shared" else 0)
+    *inner, last = architecture.stem_channels
+    channels = architecture.features + sum(inner) + (last if architecture.entry == "shared" else 0)
     for stage in architecture.stages():
         for unit in stage:
-            inner = unit.outputs if architecture.block == "basic" else 2 * unit.middle
-            channels += inner + (unit.inputs if unit.leads else 0)
+            within = unit.outputs if architecture.block == "basic" else 2 * unit.middle
+            channels += within + (unit.inputs if unit.leads else 0)
     return channels
 
 

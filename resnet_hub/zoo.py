@@ -27,18 +27,42 @@ class Row:
 
 
 _UNITS: dict[int, tuple[tuple[int, ...], BlockKind]] = {
+    10: ((1, 1, 1, 1), "basic"),
+    14: ((1, 1, 1, 1), "bottleneck"),
     18: ((2, 2, 2, 2), "basic"),
+    26: ((2, 2, 2, 2), "bottleneck"),
     34: ((3, 4, 6, 3), "basic"),
     50: ((3, 4, 6, 3), "bottleneck"),
     101: ((3, 4, 23, 3), "bottleneck"),
     152: ((3, 8, 36, 3), "bottleneck"),
     200: ((3, 24, 36, 3), "bottleneck"),
+    201: ((3, 24, 36, 4), "bottleneck"),
+    269: ((3, 30, 48, 8), "bottleneck"),
+    270: ((4, 29, 53, 4), "bottleneck"),
+    350: ((4, 36, 72, 4), "bottleneck"),
+    420: ((4, 44, 87, 4), "bottleneck"),
 }
 
 
 def _imagenet(layers: int, **changes: Any) -> Architecture:
     depths, block = _UNITS[layers]
     return Architecture(depths=depths, block=block, **changes)
+
+
+# The changes that letters in a name stand for, as timm uses them.
+_C: dict[str, Any] = {"stem": "deep"}
+_D: dict[str, Any] = {"stem": "deep", "shortcut": "D"}
+_S: dict[str, Any] = {"stem": "deep_wide"}
+_T: dict[str, Any] = {"stem": "deep_tiered", "shortcut": "D"}
+_SE: dict[str, Any] = {"attention": "se"}
+_ECA: dict[str, Any] = {"attention": "eca"}
+_AA: dict[str, Any] = {"antialias": "average"}
+_BLUR: dict[str, Any] = {"antialias": "blur"}
+_RS: dict[str, Any] = {**_D, **_SE, "stem_pool": "convolution", "reduction": 4}
+
+
+def _next(groups: int, group_width: int, **changes: Any) -> dict[str, Any]:
+    return {"groups": groups, "group_width": group_width, **changes}
 
 
 def _cifar(layers: int, **changes: Any) -> Architecture:
@@ -60,6 +84,9 @@ _TEN_CROP = "ImageNet val, 10-crop 224"
 _CROP_320 = "ImageNet val, 1-crop 320"
 _C10 = "CIFAR-10 test"
 _P15, _P16 = "1512.03385", "1603.05027"
+_TIMM_BAG, _TIMM_S = "timm, after 1812.01187 §4", "timm, after GluonCV's v1s"
+_TIMM_SE, _TIMM_ECA = "timm, after 1709.01507", "timm, after 1910.03151"
+_TIMM_AA, _TIMM_RS = "timm, after 1904.11486", "timm, after 2103.07579"
 _KH = "KaimingHe/deep-residual-networks"
 _FB = "fb.resnet.torch"
 
@@ -87,19 +114,96 @@ ARCHITECTURES: Mapping[str, Row] = MappingProxyType(
         "resnetv2_50": Row(_imagenet(50, form="preact", entry="own"), "timm resnetv2_50"),
         "resnetv2_101": Row(_imagenet(101, form="preact", entry="own"), "timm resnetv2_101"),
         "resnetv2_152": Row(_imagenet(152, form="preact", entry="own"), "timm resnetv2_152"),
+        "resnetv2_18d": Row(_imagenet(18, form="preact", entry="own", **_D), "timm resnetv2_18d"),
+        "resnetv2_34d": Row(_imagenet(34, form="preact", entry="own", **_D), "timm resnetv2_34d"),
+        "resnetv2_50d": Row(_imagenet(50, form="preact", entry="own", **_D), "timm resnetv2_50d"),
+        "resnetv2_50t": Row(_imagenet(50, form="preact", entry="own", **_T), "timm resnetv2_50t"),
+        "resnetv2_101d": Row(
+            _imagenet(101, form="preact", entry="own", **_D), "timm resnetv2_101d"
+        ),
+        "resnetv2_152d": Row(
+            _imagenet(152, form="preact", entry="own", **_D), "timm resnetv2_152d"
+        ),
         "wide_resnet50_2": Row(_imagenet(50, group_width=128), "torchvision V1", 21.532, _ONE_CROP),
         "wide_resnet101_2": Row(
             _imagenet(101, group_width=128), "torchvision V1", 21.152, _ONE_CROP
         ),
-        "resnext50_32x4d": Row(
-            _imagenet(50, groups=32, group_width=4), "torchvision V1", 22.382, _ONE_CROP
-        ),
+        "resnext50_32x4d": Row(_imagenet(50, **_next(32, 4)), "torchvision V1", 22.382, _ONE_CROP),
         "resnext101_32x8d": Row(
-            _imagenet(101, groups=32, group_width=8), "torchvision V1", 20.688, _ONE_CROP
+            _imagenet(101, **_next(32, 8)), "torchvision V1", 20.688, _ONE_CROP
         ),
         "resnext101_64x4d": Row(
-            _imagenet(101, groups=64, group_width=4), "torchvision V1", 16.754, _ONE_CROP
+            _imagenet(101, **_next(64, 4)), "torchvision V1", 16.754, _ONE_CROP
         ),
+        "resnet10t": Row(_imagenet(10, **_T), "timm"),
+        "resnet14t": Row(_imagenet(14, **_T), "timm"),
+        "resnet18d": Row(_imagenet(18, **_D), _TIMM_BAG),
+        "resnet26": Row(_imagenet(26), "timm"),
+        "resnet26d": Row(_imagenet(26, **_D), _TIMM_BAG),
+        "resnet26t": Row(_imagenet(26, **_T), "timm"),
+        "resnet34d": Row(_imagenet(34, **_D), _TIMM_BAG),
+        "resnet50c": Row(_imagenet(50, **_C), _TIMM_BAG),
+        "resnet50d": Row(_imagenet(50, **_D), _TIMM_BAG),
+        "resnet50s": Row(_imagenet(50, **_S), _TIMM_S),
+        "resnet50t": Row(_imagenet(50, **_T), "timm"),
+        "resnet101c": Row(_imagenet(101, **_C), _TIMM_BAG),
+        "resnet101d": Row(_imagenet(101, **_D), _TIMM_BAG),
+        "resnet101s": Row(_imagenet(101, **_S), _TIMM_S),
+        "resnet152c": Row(_imagenet(152, **_C), _TIMM_BAG),
+        "resnet152d": Row(_imagenet(152, **_D), _TIMM_BAG),
+        "resnet152s": Row(_imagenet(152, **_S), _TIMM_S),
+        "resnet200d": Row(_imagenet(200, **_D), _TIMM_BAG),
+        "resnext50d_32x4d": Row(_imagenet(50, **_next(32, 4, **_D)), _TIMM_BAG),
+        "resnext101_32x4d": Row(_imagenet(101, **_next(32, 4)), "timm, after 1611.05431"),
+        "resnext101_32x16d": Row(_imagenet(101, **_next(32, 16)), "timm, after 1805.00932"),
+        "resnext101_32x32d": Row(_imagenet(101, **_next(32, 32)), "timm, after 1805.00932"),
+        "seresnet18": Row(_imagenet(18, **_SE), _TIMM_SE),
+        "seresnet34": Row(_imagenet(34, **_SE), _TIMM_SE),
+        "seresnet50": Row(_imagenet(50, **_SE), _TIMM_SE),
+        "seresnet101": Row(_imagenet(101, **_SE), _TIMM_SE),
+        "seresnet152": Row(_imagenet(152, **_SE), _TIMM_SE),
+        "seresnet50t": Row(_imagenet(50, **_T, **_SE), _TIMM_SE),
+        "seresnet152d": Row(_imagenet(152, **_D, **_SE), _TIMM_SE),
+        "seresnet200d": Row(_imagenet(200, **_D, **_SE), _TIMM_SE),
+        "seresnet269d": Row(_imagenet(269, **_D, **_SE), _TIMM_SE),
+        "seresnext26d_32x4d": Row(_imagenet(26, **_next(32, 4, **_D, **_SE)), _TIMM_SE),
+        "seresnext26t_32x4d": Row(_imagenet(26, **_next(32, 4, **_T, **_SE)), _TIMM_SE),
+        "seresnext50_32x4d": Row(_imagenet(50, **_next(32, 4, **_SE)), _TIMM_SE),
+        "seresnext101_32x4d": Row(_imagenet(101, **_next(32, 4, **_SE)), _TIMM_SE),
+        "seresnext101_32x8d": Row(_imagenet(101, **_next(32, 8, **_SE)), _TIMM_SE),
+        "seresnext101_64x4d": Row(_imagenet(101, **_next(64, 4, **_SE)), _TIMM_SE),
+        "seresnext101d_32x8d": Row(_imagenet(101, **_next(32, 8, **_D, **_SE)), _TIMM_SE),
+        "ecaresnet26t": Row(_imagenet(26, **_T, **_ECA), _TIMM_ECA),
+        "ecaresnet50d": Row(_imagenet(50, **_D, **_ECA), _TIMM_ECA),
+        "ecaresnet50t": Row(_imagenet(50, **_T, **_ECA), _TIMM_ECA),
+        "ecaresnet101d": Row(_imagenet(101, **_D, **_ECA), _TIMM_ECA),
+        "ecaresnet200d": Row(_imagenet(200, **_D, **_ECA), _TIMM_ECA),
+        "ecaresnet269d": Row(_imagenet(269, **_D, **_ECA), _TIMM_ECA),
+        "ecaresnetlight": Row(
+            Architecture(depths=(1, 1, 11, 3), block="bottleneck", shortcut="D", **_ECA), _TIMM_ECA
+        ),
+        "ecaresnext26t_32x4d": Row(_imagenet(26, **_next(32, 4, **_T, **_ECA)), _TIMM_ECA),
+        "ecaresnext50t_32x4d": Row(_imagenet(50, **_next(32, 4, **_T, **_ECA)), _TIMM_ECA),
+        "resnetaa34d": Row(_imagenet(34, **_D, **_AA), _TIMM_AA),
+        "resnetaa50": Row(_imagenet(50, **_AA), _TIMM_AA),
+        "resnetaa50d": Row(_imagenet(50, **_D, **_AA), _TIMM_AA),
+        "resnetaa101d": Row(_imagenet(101, **_D, **_AA), _TIMM_AA),
+        "seresnetaa50d": Row(_imagenet(50, **_D, **_SE, **_AA), _TIMM_AA),
+        "seresnextaa101d_32x8d": Row(_imagenet(101, **_next(32, 8, **_D, **_SE, **_AA)), _TIMM_AA),
+        "seresnextaa201d_32x8d": Row(
+            _imagenet(201, **_next(32, 8, **_S, **_SE, **_AA), shortcut="D"), _TIMM_AA
+        ),
+        "resnetblur18": Row(_imagenet(18, **_BLUR), _TIMM_AA),
+        "resnetblur50": Row(_imagenet(50, **_BLUR), _TIMM_AA),
+        "resnetblur50d": Row(_imagenet(50, **_D, **_BLUR), _TIMM_AA),
+        "resnetblur101d": Row(_imagenet(101, **_D, **_BLUR), _TIMM_AA),
+        "resnetrs50": Row(_imagenet(50, **_RS), _TIMM_RS),
+        "resnetrs101": Row(_imagenet(101, **_RS), _TIMM_RS),
+        "resnetrs152": Row(_imagenet(152, **_RS), _TIMM_RS),
+        "resnetrs200": Row(_imagenet(200, **_RS), _TIMM_RS),
+        "resnetrs270": Row(_imagenet(270, **_RS), _TIMM_RS),
+        "resnetrs350": Row(_imagenet(350, **_RS), _TIMM_RS),
+        "resnetrs420": Row(_imagenet(420, **_RS), _TIMM_RS),
         "cifar_resnet20": Row(_cifar(20), f"{_P15} Table 6", 8.75, _C10),
         "cifar_resnet32": Row(_cifar(32), f"{_P15} Table 6", 7.51, _C10),
         "cifar_resnet44": Row(_cifar(44), f"{_P15} Table 6", 7.17, _C10),

@@ -18,8 +18,22 @@ NAMES = [
     *("plain18", "plain34"),
     *(f"preact_{name}" for name in IMAGENET.split()),
     *(f"resnetv2_{layers}" for layers in (18, 34, 50, 101, 152)),
+    *(f"resnetv2_{layers}" for layers in ("18d", "34d", "50d", "50t", "101d", "152d")),
     *("wide_resnet50_2", "wide_resnet101_2"),
     *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+    *("resnet10t", "resnet14t", "resnet26", "resnet26t", "resnet50t", "resnet200d"),
+    *(f"resnet{layers}d" for layers in (18, 26, 34)),
+    *(f"resnet{layers}{letter}" for layers in (50, 101, 152) for letter in "cds"),
+    *("resnext50d_32x4d", "resnext101_32x4d", "resnext101_32x16d", "resnext101_32x32d"),
+    *(f"seresnet{layers}" for layers in (18, 34, 50, "50t", 101, 152, "152d", "200d", "269d")),
+    *("seresnext26d_32x4d", "seresnext26t_32x4d", "seresnext50_32x4d", "seresnext101d_32x8d"),
+    *(f"seresnext101_{groups}d" for groups in ("32x4", "32x8", "64x4")),
+    *(f"ecaresnet{layers}" for layers in ("26t", "50d", "50t", "101d", "200d", "269d", "light")),
+    *("ecaresnext26t_32x4d", "ecaresnext50t_32x4d"),
+    *(f"resnetaa{layers}" for layers in ("34d", "50", "50d", "101d")),
+    *("seresnetaa50d", "seresnextaa101d_32x8d", "seresnextaa201d_32x8d"),
+    *(f"resnetblur{layers}" for layers in ("18", "50", "50d", "101d")),
+    *(f"resnetrs{layers}" for layers in (50, 101, 152, 200, 270, 350, 420)),
     *(f"cifar_resnet{layers}" for layers in (20, 32, 44, 56, 110, 1202, 164, 1001)),
     *(f"cifar_plain{layers}" for layers in (20, 32, 44, 56, 110)),
     *(f"cifar_preact_resnet{layers}" for layers in (20, 32, 44, 56, 110, 164, 1001)),
@@ -44,8 +58,10 @@ def test_a_net_goes_through_json_and_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_net_has_the_layers_of_its_name(name: str) -> None:
-    (layers,) = re.findall(r"(?:plain|net|next|v2_)(\d+)", name)
-    assert find_row(name).architecture.layers == int(layers)
+    (layers,) = re.findall(r"(?:plain|net|next)(?:v2_|aa|blur|rs|light)?(\d*)", name)
+    misnamed = {"resnetrs270": 272, "resnetrs420": 419, "seresnextaa201d_32x8d": 203}
+    misnamed["ecaresnetlight"] = 50  # named for no number of layers
+    assert find_row(name).architecture.layers == (misnamed.get(name) or int(layers))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,6 +88,10 @@ def test_the_variants_differ_where_the_papers_differ() -> None:
     assert of("preact_resnet50") == replace(of("resnet50"), form="preact")
     assert of("resnetv2_50") == replace(of("preact_resnet50"), entry="own")
     assert of("cifar_plain56") == replace(of("cifar_resnet56"), form="plain")
+    assert of("resnet50d") == replace(of("resnet50c"), shortcut="D")
+    assert of("resnetrs50") == replace(
+        of("resnet50d"), stem_pool="convolution", attention="se", reduction=4
+    )
     assert {of(name).shortcut for name in NAMES if name.endswith(("cifar_resnet56", "1202"))} == {
         "A"
     }
@@ -110,7 +130,11 @@ def test_a_name_like_no_other_is_refused_with_where_to_look() -> None:
         *[("form", x) for x in ("preactivation", None, {})],
         *[("entry", x) for x in ("timm", None)],
         *[("stem", x) for x in ("tiny", None)],
-        *[("shortcut", x) for x in ("D", "a", None, 1)],
+        *[("stem_pool", x) for x in ("average", None)],
+        *[("shortcut", x) for x in ("E", "a", None, 1)],
+        *[("attention", x) for x in ("SE", "cbam", None, True)],
+        *[("antialias", x) for x in ("max", None, False)],
+        *[("reduction", x) for x in (0, -4, 16.0, None, True, 8193)],
         *[("zeros", x) for x in ("start", None)],
         *[("stride_in", x) for x in ("5x5", None, 3)],
         *[(x, y) for x in ("width", "groups", "group_width") for y in (0, -1, 8193, 1.0, "8")],
@@ -134,6 +158,56 @@ def test_basic_blocks_with_groups_and_broken_widths_are_refused() -> None:
         Architecture(depths=(2,), block="bottleneck", width=48, group_width=3)
     with pytest.raises(InvalidSetting, match=r"depths: \[2, 2\] is not 1 to 5 numbers"):
         Architecture(depths=[2, 2], block="basic")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        *[
+            ({"form": "preact", **changes}, "form: preact nets are built with stem_pool max, att")
+            for changes in (
+                {"stem_pool": "convolution"},
+                {"attention": "eca"},
+                {"antialias": "blur"},
+            )
+        ],
+        ({"stem": "deep_tiered", "width": 4}, "deep_tiered needs a width that is a multiple of 8"),
+        ({"stem_pool": "convolution", "stem": "cifar"}, "convolution needs an ImageNet stem"),
+        ({"stem_pool": "convolution", "antialias": "blur"}, "ImageNet stem, and no antialias"),
+        ({"attention": "eca", "reduction": 4}, "reduction: attention se alone has one"),
+        ({"antialias": "blur", "stride_in": "1x1"}, "bottlenecks need stride_in 3x3 for it"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(changes: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidSetting, match=words):
+        Architecture.from_dict({**FULL, **changes})
+
+
+@pytest.mark.parametrize(
+    ("channels", "reduction", "squeezed"),
+    # timm's SEModule; 96 / 16 = 6, 320 / 16 = 20 and 12 are between two multiples of 8.
+    [(256, 16, 16), (2048, 16, 128), (256, 4, 64), (96, 16, 8), (320, 16, 24), (192, 16, 16)],
+)
+def test_squeezed_channels_are_the_nearest_multiple_of_8(
+    channels: int, reduction: int, squeezed: int
+) -> None:
+    net = Architecture(
+        depths=(1,), block="basic", width=channels, attention="se", reduction=reduction
+    )
+    (unit,) = next(net.stages())
+    assert (unit.squeezed, unit.taps) == (squeezed, 0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "taps"),
+    # |(log2 C + 1) / 2|, the nearest odd (1910.03151 Eq. 12), as its authors' code rounds.
+    [(8, 3), (64, 3), (128, 5), (256, 5), (512, 5), (1024, 5), (2048, 7)],
+)
+def test_efficient_attention_looks_farther_the_more_channels(channels: int, taps: int) -> None:
+    (unit,) = next(
+        Architecture(depths=(1,), block="basic", width=channels, attention="eca").stages()
+    )
+    assert (unit.squeezed, unit.taps) == (0, taps)
 
 
 def test_unknown_and_missing_fields_are_refused_by_name() -> None:
@@ -163,7 +237,7 @@ def test_a_plan_joins_every_unit_to_the_next_and_halves_once_a_stage() -> None:
         stages = list(net.stages())
         units = [unit for stage in stages for unit in stage]
         assert [len(stage) for stage in stages] == list(net.depths), name
-        assert units[0].inputs == net.width, name
+        assert units[0].inputs == net.stem_channels[-1], name
         assert all(a.outputs == b.inputs for a, b in pairwise(units)), name
         assert units[-1].outputs == net.features, name
         assert [unit.stride for unit in units].count(2) == len(net.depths) - 1, name
@@ -176,6 +250,7 @@ def test_a_plan_joins_every_unit_to_the_next_and_halves_once_a_stage() -> None:
         ("residual", "A", ["identity", "identity", "pad", "identity"]),
         ("residual", "B", ["identity", "identity", "project", "identity"]),
         ("residual", "C", ["project"] * 4),
+        ("residual", "D", ["identity", "identity", "pool", "identity"]),
         ("preact", "A", ["identity", "identity", "pad", "identity"]),
         ("plain", "C", ["none"] * 4),
     ],

@@ -1,7 +1,7 @@
 """Counts against published tables: no figure here was computed by this package.
 
 Parameters and multiply-adds of the papers' nets, of torchvision's (its weights' own metadata) and
-of timm's ``resnetv2``; multiply-adds in units of 10⁹, as precisely as the tables give them.
+of timm; multiply-adds in units of 10⁹, as precisely as the tables give them.
 """
 
 from dataclasses import replace
@@ -86,6 +86,77 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("resnetv2_50", {}, 25_549_352, 4.089),
     ("resnetv2_101", {}, 44_541_480, 7.801),
     ("resnetv2_152", {}, 60_185_128, 11.514),
+    ("resnetv2_18d", {}, 11_706_952, 2.054),
+    ("resnetv2_34d", {}, 21_815_112, 3.903),
+    ("resnetv2_50d", {}, 25_568_584, 4.329),
+    ("resnetv2_50t", {}, 25_566_048, 4.297),
+    ("resnetv2_101d", {}, 44_560_712, 8.041),
+    ("resnetv2_152d", {}, 60_204_360, 11.753),
+    ("resnet10t", {}, 5_435_488, 1.097),
+    ("resnet14t", {}, 10_081_632, 1.677),
+    ("resnet18d", {}, 11_708_744, 2.054),
+    ("resnet26", {}, 15_995_176, 2.342),
+    ("resnet26d", {}, 16_014_408, 2.582),
+    ("resnet26t", {}, 16_011_872, 2.550),
+    ("resnet34d", {}, 21_816_904, 3.903),
+    ("resnet50c", {}, 25_576_264, 4.329),
+    ("resnet50d", {}, 25_576_264, 4.329),
+    ("resnet50s", {}, 25_680_808, 5.444),
+    ("resnet50t", {}, 25_573_728, 4.297),
+    ("resnet101c", {}, 44_568_392, 8.041),
+    ("resnet101d", {}, 44_568_392, 8.041),
+    ("resnet101s", {}, 44_672_936, 9.157),
+    ("resnet152c", {}, 60_212_040, 11.753),
+    ("resnet152d", {}, 60_212_040, 11.753),
+    ("resnet152s", {}, 60_316_584, 12.869),
+    ("resnet200d", {}, 64_693_064, 15.247),
+    ("resnext50d_32x4d", {}, 25_048_136, 4.470),
+    ("resnext101_32x4d", {}, 44_177_704, 7.970),
+    ("resnext101_32x16d", {}, 194_026_792, 36.163),
+    ("resnext101_32x32d", {}, 468_530_472, 87.107),
+    ("seresnet18", {}, 11_779_624, 1.814),
+    ("seresnet34", {}, 21_960_416, 3.664),
+    ("seresnet50", {}, 28_088_024, 4.092),
+    ("seresnet101", {}, 49_326_872, 7.806),
+    ("seresnet152", {}, 66_821_848, 11.520),
+    ("seresnet50t", {}, 28_104_720, 4.300),
+    ("seresnet152d", {}, 66_841_080, 11.760),
+    ("seresnet200d", {}, 71_855_096, 15.254),
+    ("seresnet269d", {}, 113_672_760, 20.281),
+    ("seresnext26d_32x4d", {}, 16_809_512, 2.712),
+    ("seresnext26t_32x4d", {}, 16_806_976, 2.680),
+    ("seresnext50_32x4d", {}, 27_559_896, 4.233),
+    ("seresnext101_32x4d", {}, 48_955_416, 7.975),
+    ("seresnext101_32x8d", {}, 93_569_048, 16.419),
+    ("seresnext101_64x4d", {}, 88_232_984, 15.465),
+    ("seresnext101d_32x8d", {}, 93_588_280, 16.658),
+    ("ecaresnet26t", {}, 16_011_916, 2.550),
+    ("ecaresnet50d", {}, 25_576_350, 4.329),
+    ("ecaresnet50t", {}, 25_573_814, 4.297),
+    ("ecaresnet101d", {}, 44_568_563, 8.041),
+    ("ecaresnet200d", {}, 64_693_400, 15.247),
+    ("ecaresnet269d", {}, 102_093_077, 20.270),
+    ("ecaresnetlight", {}, 30_162_046, 4.089),
+    ("ecaresnext26t_32x4d", {}, 15_406_220, 2.679),
+    ("ecaresnext50t_32x4d", {}, 25_045_686, 4.439),
+    ("resnetaa34d", {}, 21_816_904, 4.424),
+    ("resnetaa50", {}, 25_557_032, 5.130),
+    ("resnetaa50d", {}, 25_576_264, 5.369),
+    ("resnetaa101d", {}, 44_568_392, 9.081),
+    ("seresnetaa50d", {}, 28_107_256, 5.372),
+    ("seresnextaa101d_32x8d", {}, 93_588_280, 17.179),
+    ("seresnextaa201d_32x8d", {}, 149_394_904, 34.276),
+    ("resnetblur18", {}, 11_689_512, 2.338),
+    ("resnetblur50", {}, 25_557_032, 5.133),
+    ("resnetblur50d", {}, 25_576_264, 5.373),
+    ("resnetblur101d", {}, 44_568_392, 9.085),
+    ("resnetrs50", {}, 35_691_912, 4.454),
+    ("resnetrs101", {}, 63_618_696, 8.176),
+    ("resnetrs152", {}, 86_621_576, 11.895),
+    ("resnetrs200", {}, 93_209_992, 15.391),
+    ("resnetrs270", {}, 129_861_448, 20.644),
+    ("resnetrs350", {}, 163_956_168, 26.332),
+    ("resnetrs420", {}, 191_891_656, 31.363),
 ]
 UNPUBLISHED = {  # rows of which no table that we know of gives the counts
     *("preact_resnet18", "preact_resnet34"),
@@ -126,6 +197,33 @@ def test_a_net_small_enough_is_counted_by_hand() -> None:
     at_32 = 32**2 * (64 * 9 + 2 * 64 * 64 * 9)
     at_16 = 16**2 * (64 * 128 * 9 + 128 * 128 * 9 + 64 * 128)
     assert multiply_adds(net) == at_32 + at_16 + 128 * 5
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_what_a_variant_adds_is_counted_by_hand(size: int) -> None:
+    own = Architecture(depths=(1, 1), block="basic", width=64, classes=1)
+    half = (size + 1) // 2
+    quarter, eighth = (half + 1) // 2, ((half + 1) // 2 + 1) // 2
+
+    def more(**changes: Any) -> tuple[int, int]:
+        net = replace(own, **changes)
+        added = parameters(net) - parameters(own)
+        return added, multiply_adds(net, size) - multiply_adds(own, size)
+
+    deep = 3 * 32 * 9 + 32 * 32 * 9 + 32 * 64 * 9 - 3 * 64 * 49
+    assert more(stem="deep") == (deep + 2 * 2 * 32, deep * half**2)
+    assert more(stem_pool="convolution") == (64 * 64 * 9 + 2 * 64, 64 * 64 * 9 * quarter**2)
+    # 64 / 16 channels are rounded up to 8, and so are 128 / 16.
+    assert more(attention="se") == ((64 + 128) * (2 * 8 + 1) + 2 * 8, (64 + 128) * 2 * 8)
+    assert more(attention="se", reduction=4) == (
+        2 * 64 * 16 + 64 + 16 + 2 * 128 * 32 + 128 + 32,
+        2 * 64 * 16 + 2 * 128 * 32,
+    )
+    assert more(attention="eca") == (3 + 5, 3 * 64 + 5 * 128)
+    assert more(shortcut="D") == (0, 0)
+    unstrided = 64 * 128 * 9 * (quarter**2 - eighth**2)
+    assert more(antialias="average") == (0, unstrided)
+    assert more(antialias="blur") == (0, unstrided + 9 * (64 * quarter**2 + 128 * eighth**2))
 
 
 def test_odd_sizes_are_rounded_up_as_padded_convolutions_do() -> None:

@@ -94,6 +94,8 @@ def torchvision_rows(net: str) -> Iterator[dict[str, Any]]:
 
 def timm_rows(net: str) -> Iterator[dict[str, Any]]:
     """Yield timm's weights of "ResNet strikes back" (2110.00476) of a net."""
+    if net not in TIMM_SCORES:
+        return  # timm has weights of more nets; a row of the catalog states their scores too
     published = timm.list_pretrained(f"{net}.*")
     for tag in TIMM_TAGS:
         if f"{net}.{tag}_in1k" not in published:

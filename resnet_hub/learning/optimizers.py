@@ -148,5 +148,7 @@ def _part(layer: str, settings: OptimizerSettings) -> str:
 def _decays(module: nn.Module, name: str, mode: str) -> bool:
     if mode == "all":
         return True
-    kinds = (nn.Conv2d,) if mode == "conv_only" else (nn.Conv2d, nn.Linear)
-    return name == "weight" and isinstance(module, kinds)
+    kinds = (nn.Conv1d, nn.Conv2d)  # the first, efficient channel attention's
+    return name == "weight" and isinstance(
+        module, kinds if mode == "conv_only" else (*kinds, nn.Linear)
+    )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, nn
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.nets.blocks import Block, PadShortcut
+from resnet_hub.nets.blocks import Block
+from resnet_hub.nets.pooling import Pool
+from resnet_hub.nets.shortcuts import PadShortcut
 
 if TYPE_CHECKING:
     from resnet_hub.nets.resnet import ResNet
@@ -81,7 +83,8 @@ class Backbone(nn.Module):
         freeze_norms: Put :class:`FrozenBatchNorm2d` in place of every BatchNorm.
         replace_stride_with_dilation: For each stage after the first, whether its stride is replaced
             by dilation: its map is twice as fine, with the same numbers at every second place
-            (1606.00915 §3.1). The tensors stay the same.
+            (1606.00915 §3.1). The tensors stay the same. Poolings in the units are dilated too
+            (timm leaves them dense); channel attention sees the finer map, so its numbers move.
 
     Raises:
         InvalidSetting: Numbers of layers or stages that the net does not have.
@@ -125,7 +128,7 @@ class Backbone(nn.Module):
         self._maps = dict(zip(ends, self.channels, strict=True))
 
         _dilate([getattr(self, name) for name in names], (False, *dilated))
-        first = 4 if net.architecture.stem == "imagenet" else 1
+        first = 1 if net.architecture.stem == "cifar" else 4
         self.strides, step = {}, first
         for name, keeps in zip(self.channels, (True, *dilated), strict=True):
             step = step if keeps else 2 * step
@@ -135,7 +138,7 @@ class Backbone(nn.Module):
             _freeze_norms(self)
         trained = ["norm", *names[::-1], "conv1"][: trainable_layers + 1]
         if trainable_layers > len(stages):
-            trained.append("bn1")
+            trained += ["bn1", "maxpool"]
         for name, child in self.named_children():
             child.requires_grad_(name in trained and trainable_layers > 0)
 
@@ -163,23 +166,45 @@ def _dilate(stages: Sequence[nn.Sequential], replaced: Sequence[bool]) -> None:
     for stage, replace in zip(stages, replaced, strict=True):
         for block in stage:
             unit = cast(Block, block)
-            for conv in _branch(unit):
-                conv.dilation = (dilation, dilation)
-                conv.padding = tuple(dilation * (side // 2) for side in conv.kernel_size)
-                if replace and conv.stride != (1, 1):
-                    dilation *= conv.stride[0]
-                    conv.stride = (1, 1)
-            if replace and isinstance(unit.downsample, PadShortcut):
-                unit.downsample.stride = 1
-            elif replace and isinstance(unit.downsample, nn.Sequential):
-                cast(nn.Conv2d, unit.downsample[0]).stride = (1, 1)
+            _dilate_shortcut(unit.downsample, dilation, replace)
+            for layer in _branch(unit):
+                stride = _set_dilation(layer, dilation)
+                if replace and stride > 1:
+                    dilation *= stride
+                    _keep_size(layer)
 
 
-def _branch(block: Block) -> Iterator[nn.Conv2d]:
-    """Yield the convolutions of a unit's residual branch, in order."""
+def _dilate_shortcut(shortcut: nn.Module | None, dilation: int, replace: bool) -> None:
+    if isinstance(shortcut, nn.Sequential):
+        shortcut = shortcut[0]  # a 1×1 convolution, which no dilation changes, or a pooling
+    if isinstance(shortcut, Pool):
+        shortcut.dilation = dilation
+    if replace and isinstance(shortcut, Pool | PadShortcut | nn.Conv2d):
+        _keep_size(shortcut)
+
+
+def _branch(block: Block) -> Iterator[nn.Conv2d | Pool]:
+    """Yield what may stride in a unit's residual branch, in order."""
     for child in block.children():
-        if isinstance(child, nn.Conv2d):
+        if isinstance(child, nn.Conv2d | Pool):
             yield child
+
+
+def _set_dilation(layer: nn.Conv2d | Pool, dilation: int) -> int:
+    """Return the layer's stride as well."""
+    if isinstance(layer, Pool):
+        layer.dilation = dilation
+        return layer.stride
+    layer.dilation = (dilation, dilation)
+    layer.padding = tuple(dilation * (side // 2) for side in layer.kernel_size)
+    return layer.stride[0]
+
+
+def _keep_size(layer: nn.Conv2d | Pool | PadShortcut) -> None:
+    if isinstance(layer, nn.Conv2d):
+        layer.stride = (1, 1)
+    else:
+        layer.stride = 1
 
 
 def _freeze_norms(module: nn.Module) -> None:

@@ -7,53 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.architecture import Architecture, Unit
-from resnet_hub.nets.layers import BatchNorm2d, Conv2d
-
-
-class PadShortcut(nn.Module):
-    """Option A: every second pixel, and zeros for the channels that are new (1512.03385 §3.3).
-
-    Args:
-        inputs: Channels in.
-        outputs: Channels out.
-        stride: Step between the pixels that are kept.
-        split: Put the zeros evenly before and after, instead of all at the end.
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, stride: int, split: bool) -> None:
-        super().__init__()
-        new = outputs - inputs
-        before = new // 2 if split else 0
-        self.stride, self.before, self.after = stride, before, new - before
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(N, inputs, H, W)`` to ``(N, outputs, ⌈H/stride⌉, ⌈W/stride⌉)``."""
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return F.pad(kept, (0, 0, 0, 0, self.before, self.after))
-
-
-def convolution(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
-) -> nn.Conv2d:
-    """Return a convolution without bias that keeps the size at stride 1."""
-    return Conv2d(
-        inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-    )
-
-
-def shortcut(unit: Unit, architecture: Architecture) -> nn.Module | None:
-    """Return what carries a unit's input past it; ``None`` in a plain net."""
-    if unit.connection == "none":
-        return None
-    if unit.connection == "identity":
-        return nn.Identity()
-    if unit.connection == "pad":
-        split = architecture.zeros == "split"
-        return PadShortcut(unit.inputs, unit.outputs, stride=unit.stride, split=split)
-    projection = [convolution(unit.inputs, unit.outputs, 1, stride=unit.stride)]
-    if architecture.form == "preact":
-        return nn.Sequential(*projection)
-    return nn.Sequential(*projection, BatchNorm2d(unit.outputs))
+from resnet_hub.nets.attention import attention
+from resnet_hub.nets.layers import BatchNorm2d, convolution
+from resnet_hub.nets.pooling import antialiasing
+from resnet_hub.nets.shortcuts import shortcut
 
 
 class Block(nn.Module, ABC):
@@ -85,11 +42,21 @@ class Block(nn.Module, ABC):
 
 
 class PostActBlock(Block):
-    """A v1 unit: ``relu(residual(x) + shortcut(x))`` (1512.03385 Eq. 1, 2)."""
+    """A v1 unit: ``relu(residual(x) + shortcut(x))`` (1512.03385 Eq. 1, 2).
+
+    Attributes:
+        aa: What strides in the 3×3 convolution's place, after its activation (1904.11486 §3.2).
+        se: What weighs the channels of the branch; timm's name, whichever attention it is.
+    """
+
+    aa: nn.Module | None
+    se: nn.Module | None
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """See :meth:`Block.forward`."""
         y = self.residual(x)
+        if self.se is not None:
+            y = self.se(y)
         if keep is not None:
             y = (y * keep).to(y.dtype)  # autocast would leave it in float32
         if self.downsample is not None:
@@ -102,15 +69,20 @@ class BasicBlock(PostActBlock):
 
     def __init__(self, unit: Unit, architecture: Architecture) -> None:
         super().__init__()
-        self.conv1 = convolution(unit.inputs, unit.outputs, 3, stride=unit.stride)
+        aa = antialiasing(architecture.antialias, unit.stride)
+        self.conv1 = convolution(unit.inputs, unit.outputs, 3, stride=1 if aa else unit.stride)
         self.bn1 = BatchNorm2d(unit.outputs)
+        self.aa = aa
         self.conv2 = convolution(unit.outputs, unit.outputs, 3)
         self.bn2 = BatchNorm2d(unit.outputs)
+        self.se = attention(unit)
         self.downsample = shortcut(unit, architecture)
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the two convolutions' output, normalised, not activated."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        if self.aa is not None:
+            y = self.aa(y)
         return cast(Tensor, self.bn2(self.conv2(y)))
 
     @property
@@ -124,20 +96,25 @@ class Bottleneck(PostActBlock):
 
     def __init__(self, unit: Unit, architecture: Architecture) -> None:
         super().__init__()
-        first, second = _strides(unit, architecture)
+        aa = antialiasing(architecture.antialias, unit.stride)
+        first, second = (1, 1) if aa else _strides(unit, architecture)
         groups = architecture.groups
         self.conv1 = convolution(unit.inputs, unit.middle, 1, stride=first)
         self.bn1 = BatchNorm2d(unit.middle)
         self.conv2 = convolution(unit.middle, unit.middle, 3, stride=second, groups=groups)
         self.bn2 = BatchNorm2d(unit.middle)
+        self.aa = aa
         self.conv3 = convolution(unit.middle, unit.outputs, 1)
         self.bn3 = BatchNorm2d(unit.outputs)
+        self.se = attention(unit)
         self.downsample = shortcut(unit, architecture)
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the three convolutions' output, normalised, not activated."""
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        if self.aa is not None:
+            y = self.aa(y)
         return cast(Tensor, self.bn3(self.conv3(y)))
 
     @property
@@ -177,7 +154,7 @@ class PreActBasicBlock(PreActBlock):
         self.bn2 = BatchNorm2d(unit.outputs)
         self.conv2 = convolution(unit.outputs, unit.outputs, 3)
         self.downsample = shortcut(unit, architecture)
-        self.projects = unit.connection == "project"
+        self.projects = unit.connection in ("project", "pool")
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the two convolutions' output."""
@@ -204,7 +181,7 @@ class PreActBottleneck(PreActBlock):
         self.bn3 = BatchNorm2d(unit.middle)
         self.conv3 = convolution(unit.middle, unit.outputs, 1)
         self.downsample = shortcut(unit, architecture)
-        self.projects = unit.connection == "project"
+        self.projects = unit.connection in ("project", "pool")
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the three convolutions' output."""

@@ -34,3 +34,12 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Set first values and statistics, where there is memory for them."""
         if not self.weight.is_meta:
             super().reset_parameters()
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    """Return a convolution without bias that keeps the size at stride 1."""
+    return Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
+    )

@@ -14,9 +14,10 @@ from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.labels import counted
 from resnet_hub.nets.backbone import Backbone
-from resnet_hub.nets.blocks import Block, build_block, convolution
+from resnet_hub.nets.blocks import Block, build_block
 from resnet_hub.nets.checkpointing import run_blocks
 from resnet_hub.nets.layers import BatchNorm2d
+from resnet_hub.nets.stem import stem, stem_pool
 from resnet_hub.nets.stochastic_depth import branch_factors
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.adapt import adapt_head, adapt_stem
@@ -49,7 +50,7 @@ class ResNet(nn.Module):
         name_or_architecture: A row's name, or any architecture.
         classes: Outputs, or their names; by default as many as the architecture's.
         in_channels: Image channels; by default the architecture's.
-        shortcut: Option A, B or C instead of the architecture's.
+        shortcut: Option A, B, C or D instead of the architecture's.
         zeros: Placement of option A's zero channels instead of the architecture's.
         zero_init_residual: Begin every unit as its shortcut: last norm (v1) or last convolution
             (v2) zero (1706.02677 §5.1).
@@ -92,11 +93,10 @@ class ResNet(nn.Module):
         self.stochastic_depth = stochastic_depth
         self.checkpoint_blocks = checkpoint_blocks
 
-        kernel, stride = (7, 2) if net.stem == "imagenet" else (3, 1)
-        self.conv1 = convolution(net.in_channels, net.width, kernel, stride=stride)
+        self.conv1 = stem(net)
         activates = net.form != "preact" or net.entry == "shared"
-        self.bn1 = BatchNorm2d(net.width) if activates else None
-        self.maxpool = nn.MaxPool2d(3, 2, 1) if net.stem == "imagenet" else nn.Identity()
+        self.bn1 = BatchNorm2d(net.stem_channels[-1]) if activates else None
+        self.maxpool = stem_pool(net)
         for number, units in enumerate(net.stages(), 1):
             stage = nn.Sequential(*(build_block(unit, net) for unit in units))
             self.add_module(f"layer{number}", stage)

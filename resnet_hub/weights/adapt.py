@@ -5,7 +5,9 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from resnet_hub.weights.match import HEAD, STEM, differs_along
+from resnet_hub.weights.match import HEAD, differs_along
+
+_STEMS = ("conv1.weight", "conv1.0.weight")  # the second, of a deep stem
 
 logger = logging.getLogger("resnet_hub")
 
@@ -18,14 +20,15 @@ def adapt_stem(tensors: dict[str, Tensor], expected: dict[str, Tensor], where: s
         expected: The net's state dict (its tensors may be on the meta device).
         where: The file, for messages.
     """
-    weight, channels = tensors.get(STEM), expected[STEM].shape[1]
-    if weight is None or not differs_along(1, weight, expected[STEM]):
+    stem = next(name for name in _STEMS if name in expected)
+    weight, channels = tensors.get(stem), expected[stem].shape[1]
+    if weight is None or not differs_along(1, weight, expected[stem]):
         return
     logger.warning(
         "%s: first convolution adapted from %d to %d image channels",
         *(where, weight.shape[1], channels),
     )
-    tensors[STEM] = adapted_stem(weight, channels)
+    tensors[stem] = adapted_stem(weight, channels)
 
 
 def adapt_head(

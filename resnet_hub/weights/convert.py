@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -145,8 +146,9 @@ def convert(tensors: Mapping[str, Tensor], *, where: str = "the checkpoint") -> 
             Preprocess(size=32, resize=None, mean=IMAGENET_MEAN, std=IMAGENET_STD),
             CIFAR10_LABELS if _classes(plain) == len(CIFAR10_LABELS) else None,
         )
-    if "stem.conv.weight" in original:
-        plain = _renamed(original, from_resnetv2, where)
+    deep = "stem.conv1.weight" in original
+    if deep or "stem.conv.weight" in original:
+        plain = _renamed(original, partial(from_resnetv2, pooled=deep), where)
         head = plain.get(HEAD[0])
         if head is None or head.shape[2:] != (1, 1):
             return Converted(plain, original, "timm resnetv2")

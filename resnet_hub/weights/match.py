@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from resnet_hub.errors import WeightsMismatch
 
 HEAD = ("fc.weight", "fc.bias")
-STEM = "conv1.weight"
 _SHOWN = 8
 
 

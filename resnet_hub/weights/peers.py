@@ -9,8 +9,8 @@ from torch import Tensor
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.weights.match import HEAD
-from resnet_hub.zoo import name_of
+from resnet_hub.weights.match import HEAD, listed
+from resnet_hub.zoo import ARCHITECTURES, name_of
 
 Peer = Literal["torchvision", "timm"]
 
@@ -21,18 +21,24 @@ _SHARED = frozenset(
         *("wide_resnet50_2", "wide_resnet101_2"),
     }
 )
-_RESNETV2 = frozenset({f"resnetv2_{layers}" for layers in (18, 34, 50, 101, 152)})
+
+_TIMM = {name for name, row in ARCHITECTURES.items() if row.source.startswith("timm")}
 
 PEER_NETS: Mapping[Peer, frozenset[str]] = MappingProxyType(
-    {"torchvision": _SHARED, "timm": _SHARED | _RESNETV2 | {"resnet200"}}
+    {"torchvision": _SHARED, "timm": _SHARED | _TIMM | {"resnet200"}}
 )
 """The nets of our table that each library has, by the name that is ours and theirs."""
 
 # timm's resnetv2 names and ours; its stages are counted from 0, ours from 1.
 _RESNETV2_NAMES = (
+    ("stem.conv1.", "conv1.0."),
+    ("stem.norm1.", "conv1.1."),
+    ("stem.conv2.", "conv1.3."),
+    ("stem.norm2.", "conv1.4."),
+    ("stem.conv3.", "conv1.6."),
     ("stem.conv.", "conv1."),
     ("stages.{stage}.blocks.{unit}.norm{n}.", "layer{stage}.{unit}.bn{n}."),
-    ("stages.{stage}.blocks.{unit}.downsample.conv.", "layer{stage}.{unit}.downsample.0."),
+    ("stages.{stage}.blocks.{unit}.downsample.conv.", "layer{stage}.{unit}.downsample.{at}."),
     ("stages.{stage}.blocks.{unit}.", "layer{stage}.{unit}."),
     ("head.fc.", "fc."),
 )
@@ -64,7 +70,7 @@ def peer_tensors(
         name = name_of(architecture) or f"net of {architecture.layers} layers"
         raise InvalidSetting(
             f"{peer} has no {name} of {architecture.in_channels} image channels; "
-            f"it has, of {'any' if peer == 'timm' else 3}: {', '.join(sorted(PEER_NETS[peer]))}"
+            f"it has, of {'any' if peer == 'timm' else 3}: {listed(sorted(PEER_NETS[peer]))}"
         )
     if architecture.form != "preact":
         return dict(tensors)
@@ -73,9 +79,15 @@ def peer_tensors(
     return renamed
 
 
-def from_resnetv2(name: str) -> str:
-    """Return our name of a tensor of timm's ``resnetv2``; an unknown one stays."""
-    return _renamed(name, read=0, shift=1)
+def from_resnetv2(name: str, *, pooled: bool = False) -> str:
+    """Return our name of a tensor of timm's ``resnetv2``; an unknown one stays.
+
+    Args:
+        name: The tensor's name there.
+        pooled: Whether the net's shortcuts are pooled before their projections, as they are in
+            each of timm's nets with a deep stem.
+    """
+    return _renamed(name, read=0, shift=1, at=int(pooled))
 
 
 def to_resnetv2(name: str) -> str:
@@ -83,11 +95,11 @@ def to_resnetv2(name: str) -> str:
     return _renamed(name, read=1, shift=-1)
 
 
-def _renamed(name: str, *, read: int, shift: int) -> str:
+def _renamed(name: str, *, read: int, shift: int, at: int = 0) -> str:
     for pair in _RESNETV2_NAMES:
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d{1,4})", re.escape(pair[read]))
         if found := re.match(pattern, name):
-            numbers: dict[str, str | int] = {**found.groupdict()}
+            numbers: dict[str, str | int] = {"at": at, **found.groupdict()}
             if "stage" in numbers:
                 numbers["stage"] = int(numbers["stage"]) + shift
             return pair[1 - read].format_map(numbers) + name[found.end() :]

@@ -1,6 +1,7 @@
 """A net's tensors without their numbers, from its architecture alone: what its weights must be."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,9 +15,13 @@ def expected_tensors(architecture: Architecture) -> dict[str, Tensor]:
 
 
 def _net(net: Architecture) -> Iterator[tuple[str, Tensor]]:
-    yield from _convolution("conv1", net.in_channels, net.width, 7 if net.stem == "imagenet" else 3)
+    yield from _stem(net)
+    channels = net.stem_channels[-1]
     if net.form != "preact" or net.entry == "shared":
-        yield from _norm("bn1", net.width)
+        yield from _norm("bn1", channels)
+    if net.stem_pool == "convolution":
+        yield from _convolution("maxpool.0", channels, channels, 3)
+        yield from _norm("maxpool.1", channels)
     for stage, units in enumerate(net.stages(), 1):
         for index, unit in enumerate(units):
             yield from _unit(f"layer{stage}.{index}", unit, net)
@@ -24,6 +29,17 @@ def _net(net: Architecture) -> Iterator[tuple[str, Tensor]]:
         yield from _norm("norm", net.features)
     yield "fc.weight", _floats(net.classes, net.features)
     yield "fc.bias", _floats(net.classes)
+
+
+def _stem(net: Architecture) -> Iterator[tuple[str, Tensor]]:
+    first, *rest = net.stem_channels
+    if not rest:
+        yield from _convolution("conv1", net.in_channels, first, 3 if net.stem == "cifar" else 7)
+        return
+    yield from _convolution("conv1.0", net.in_channels, first, 3)
+    for index, (inputs, outputs) in enumerate(pairwise((first, *rest))):
+        yield from _norm(f"conv1.{3 * index + 1}", inputs)
+        yield from _convolution(f"conv1.{3 * index + 3}", inputs, outputs, 3)
 
 
 def _unit(name: str, unit: Unit, net: Architecture) -> Iterator[tuple[str, Tensor]]:
@@ -42,10 +58,22 @@ def _unit(name: str, unit: Unit, net: Architecture) -> Iterator[tuple[str, Tenso
         yield from _convolution(f"{name}.conv{number}", inputs, outputs, kernel, groups)
         if not preact:
             yield from _norm(f"{name}.bn{number}", outputs)
-    if unit.connection == "project":
-        yield from _convolution(f"{name}.downsample.0", unit.inputs, unit.outputs, 1)
+    yield from _attention(f"{name}.se", unit)
+    if unit.connection in ("project", "pool"):
+        at = 1 if unit.connection == "pool" else 0  # the pooling comes before
+        yield from _convolution(f"{name}.downsample.{at}", unit.inputs, unit.outputs, 1)
         if not preact:
-            yield from _norm(f"{name}.downsample.1", unit.outputs)
+            yield from _norm(f"{name}.downsample.{at + 1}", unit.outputs)
+
+
+def _attention(name: str, unit: Unit) -> Iterator[tuple[str, Tensor]]:
+    if unit.squeezed:
+        layers = {"fc1": (unit.outputs, unit.squeezed), "fc2": (unit.squeezed, unit.outputs)}
+        for layer, (inputs, outputs) in layers.items():
+            yield from _convolution(f"{name}.{layer}", inputs, outputs, 1)
+            yield f"{name}.{layer}.bias", _floats(outputs)
+    if unit.taps:
+        yield f"{name}.conv.weight", _floats(1, 1, unit.taps)
 
 
 def _convolution(

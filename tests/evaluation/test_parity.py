@@ -108,3 +108,12 @@ def test_a_cifar_checkpoint_is_the_papers_equations_and_no_other_net(name: str, 
     other.load_state_dict(net.state_dict())
     with pytest.raises(WeightsMismatch, match=r"differ by .* from the equations of 1512\.03385"):
         compare_converted(other, found, inputs=inputs, where="f")
+
+
+@pytest.mark.parametrize("name", ["resnet18d", "seresnet18", "resnetblur18"])
+def test_a_variants_checkpoint_is_compared_with_timms_net_of_its_name(name):
+    net = fill(ResNet(name, classes=4))
+    inputs = Inputs.for_net(net)
+    found = compare_converted(net, convert(net.state_dict()), inputs=inputs, where="f")
+    assert found is not None
+    assert f"'s {name}, on noise" in found.against

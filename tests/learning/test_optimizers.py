@@ -36,6 +36,8 @@ def counts(net: nn.Module, mode: str) -> dict[str, int]:
         # The last unit's norm comes after the addition; projections have none.
         ("preact_resnet50", 53, 49),
         ("cifar_plain20", 19, 19),
+        # 3 + 8 units × 3 + 4 projections, each with a norm; the units' attention has none.
+        ("ecaresnet26t", 39, 31),
     ],
 )
 def test_the_groups_of_each_mode_are_what_one_counts_by_hand(
@@ -50,6 +52,19 @@ def test_the_groups_of_each_mode_are_what_one_counts_by_hand(
         "free": 2 * norms + 1,
     }
     assert counts(net, "conv_only") == {"decayed": convolutions, "free": 2 * norms + 2}
+
+
+def test_of_squeeze_and_excitation_the_weights_decay_and_the_biases_do_not():
+    with torch.device("meta"):
+        net = ResNet("seresnet18")
+    settings = OptimizerSettings(decay="no_norm_bias")
+    decayed, _ = (group["params"] for group in parameter_groups(net, settings))
+    kept = {id(parameter) for parameter in decayed}
+    own = {n: p for n, p in net.named_parameters() if ".se." in n}
+    assert len(own) == 8 * 4
+    assert all(
+        (id(parameter) in kept) == name.endswith("weight") for name, parameter in own.items()
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -32,6 +32,36 @@ TINY = {
         depths=(1, 2, 1, 2), block="basic", width=8, form="preact", entry="own"
     ),
     "cifar": Architecture(depths=(2, 1, 2), block="basic", width=8, stem="cifar", shortcut="A"),
+    "resnet-d": Architecture(
+        depths=(1, 2, 1, 2), block="bottleneck", width=8, stem="deep", shortcut="D"
+    ),
+    "wide stem": Architecture(
+        depths=(1, 2, 1, 2), block="basic", width=8, stem="deep_wide", shortcut="D"
+    ),
+    "resnetv2-d": Architecture(
+        depths=(1, 2, 1, 2),
+        block="bottleneck",
+        width=8,
+        form="preact",
+        entry="own",
+        stem="deep_tiered",
+        shortcut="D",
+    ),
+    "averaged": Architecture(
+        depths=(1, 2, 1, 2), block="basic", width=8, antialias="average", shortcut="D"
+    ),
+    "blurred": Architecture(depths=(1, 2, 1, 2), block="bottleneck", width=8, antialias="blur"),
+    "resnet-rs": Architecture(
+        depths=(1, 2, 1, 2),
+        block="bottleneck",
+        width=8,
+        stem="deep",
+        stem_pool="convolution",
+        shortcut="D",
+        attention="se",
+        reduction=4,
+    ),
+    "eca": Architecture(depths=(1, 2, 1, 2), block="basic", width=8, attention="eca"),
     "projecting": Architecture(
         depths=(1, 2, 2), block="basic", width=8, stem="cifar", shortcut="C"
     ),
@@ -151,6 +181,16 @@ def test_the_same_parameters_train_as_in_torchvisions_extractor(layers, freeze_n
     assert {name for name, p in ours.named_parameters() if p.requires_grad} == expected
 
 
+def test_all_of_a_deep_stem_trains_with_it_and_only_then():
+    net = filled("resnet-rs")
+    for layers in range(6):
+        body = net.backbone(trainable_layers=layers, freeze_norms=False)
+        parts = [*body.conv1.parameters(), *body.bn1.parameters(), *body.maxpool.parameters()]
+        assert len(parts) == 3 + 2 * 2 + 2 + 1 + 2
+        assert {p.requires_grad for p in parts[:7]} == {layers == 5}
+        assert {p.requires_grad for p in parts[7:]} == {layers == 5}
+
+
 def test_the_last_norm_of_a_preactivation_net_trains_with_the_last_stage():
     net = filled("preact")
     for layers in range(6):
@@ -200,7 +240,7 @@ def test_dilated_stages_give_torchvisions_logits(name, flags):
         close(found, theirs(x))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnetv2_50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnetv2_50", "seresnet18", "resnet50c"])
 def test_dilated_stages_of_every_block_give_timms_maps(name):
     theirs = fill(timm.create_model(name, output_stride=8))
     net = ResNet(name).eval()
@@ -213,7 +253,8 @@ def test_dilated_stages_of_every_block_give_timms_maps(name):
     assert expected.shape[2] == 8
 
 
-@every_form
+# Channel attention looks at a whole map, and a dilated one has other pixels too.
+@pytest.mark.parametrize("form", [f for f, net in TINY.items() if net.attention == "none"])
 @pytest.mark.parametrize("side", [64, 60, 33])
 def test_every_second_place_of_a_dilated_map_is_the_strided_one(form, side):
     net = filled(form)
@@ -252,7 +293,7 @@ def test_torchvisions_layer_getter_finds_the_same_maps(form):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("form", ["v1.5", "v1", "wide", "resnext", "preact", "basic"])
+@pytest.mark.parametrize("form", ["v1.5", "v1", "wide", "resnext", "preact", "basic", "resnet-rs"])
 def test_a_faster_r_cnn_trains_a_step_on_it(form):
     torch.manual_seed(0)
     body = ResNet(TINY[form]).backbone(trainable_layers=2)

@@ -24,6 +24,24 @@ NETS = {
         depths=(1, 1), block="bottleneck", width=16, groups=4, group_width=8, classes=3
     ),
     "preact": Architecture(depths=(1, 1), block="bottleneck", form="preact", width=8, classes=3),
+    "resnet-d": Architecture(
+        depths=(1, 1), block="bottleneck", stem="deep", shortcut="D", width=8, classes=3
+    ),
+    "resnet-rs": Architecture(
+        depths=(1, 1),
+        block="bottleneck",
+        stem="deep_tiered",
+        stem_pool="convolution",
+        shortcut="D",
+        attention="se",
+        reduction=4,
+        width=8,
+        classes=3,
+    ),
+    "averaged": Architecture(
+        depths=(1, 1), block="basic", antialias="average", attention="eca", width=8, classes=3
+    ),
+    "blurred": Architecture(depths=(1, 1), block="basic", antialias="blur", width=8, classes=3),
     "grey resnetv2": Architecture(
         depths=(1, 1), block="basic", form="preact", entry="own", width=8, in_channels=1
     ),

@@ -118,7 +118,7 @@ def test_an_imagenet_net_has_imagenet_preprocessing_and_a_cifar_net_its_own():
         ({"classes": 0}, "classes: 0"),
         ({"classes": -5}, "classes: -5"),
         ({"in_channels": 0}, "in_channels: 0"),
-        ({"shortcut": "D"}, "shortcut: 'D'"),
+        ({"shortcut": "E"}, "shortcut: 'E'"),
         ({"zeros": "middle"}, "zeros: 'middle'"),
         ({"stochastic_depth": 1.0}, "stochastic_depth: 1.0"),
         ({"stochastic_depth": -0.1}, "stochastic_depth: -0.1"),
@@ -270,7 +270,10 @@ def test_under_autocast_units_stay_in_half_precision():
 
 # Compilers
 
-REPRESENTATIVE = ["resnet18", "resnetv2_18", "cifar_resnet20", "cifar_preact_resnet20"]
+REPRESENTATIVE = [
+    *("resnet18", "resnetv2_18", "cifar_resnet20", "cifar_preact_resnet20"),
+    *("seresnet18", "ecaresnet26t", "resnetblur18", "resnetaa34d"),
+]
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVE)

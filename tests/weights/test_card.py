@@ -92,6 +92,13 @@ def test_every_row_comes_back_by_its_name(name):
     assert card.name == name
 
 
+def test_a_card_written_before_stems_and_attention_had_their_fields_is_read_as_the_same_net():
+    content = json.loads(CARD.to_json())
+    for field in ("stem_pool", "attention", "reduction", "antialias"):
+        del content["architecture"][field]
+    assert Card.from_json(json.dumps(content), "x") == CARD
+
+
 def test_a_net_of_no_row_is_described_by_its_layers():
     net = Architecture(depths=(2, 2), block="bottleneck", classes=10)
     assert replace(CARD, architecture=net).name == "a 14-layer net"

@@ -129,7 +129,7 @@ def test_a_net_without_published_weights_says_so_and_names_the_way_out():
         ("resnet50.", "did you mean 'resnet50."),
         ("resnet51", "did you mean 'resnet5"),
         ("resnet51.tv_v2", "did you mean 'resnet5"),
-        ("efficientnet", "see `resnet-hub list`"),
+        ("vgg16", "see `resnet-hub list`"),
         ("../../etc", "see `resnet-hub list`"),
         ("", "see `resnet-hub list`"),
     ],

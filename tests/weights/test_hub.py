@@ -78,6 +78,8 @@ def refusal(kind: type[Exception], source, **options) -> str:
         replace(SMALL, block="bottleneck", shortcut="C", stride_in="1x1"),
         replace(SMALL, block="bottleneck", groups=2, group_width=16, in_channels=4),
         "cifar_resnet20",
+        replace(SMALL, stem="deep", shortcut="D", antialias="blur", attention="eca"),
+        replace(SMALL, stem="deep_wide", stem_pool="convolution", attention="se", reduction=4),
     ],
 )
 def test_a_saved_net_comes_back_bit_for_bit(tmp_path, architecture):
@@ -315,6 +317,18 @@ def test_other_image_channels_respond_alike_to_equal_channels(folder, caplog, ch
     assert net.labels == LABELS
     pixels = torch.zeros(channels, 32, 32, dtype=torch.uint8)
     assert net(net.preprocess(pixels)[None]).shape == (1, 10)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_so_they_do_where_the_first_convolution_is_one_of_three(tmp_path, caplog, channels):
+    made(replace(SMALL, stem="deep")).save_pretrained(tmp_path / "m")
+    net, own = (ResNet.from_pretrained(tmp_path / "m", in_channels=c) for c in (channels, 3))
+    assert net.conv1[0].weight.shape[1] == channels
+    grey = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(
+        net(grey.expand(2, channels, 32, 32)), own(grey.expand(2, 3, 32, 32)), rtol=1e-4, atol=1e-4
+    )
+    assert f"first convolution adapted from 3 to {channels} image channels" in caplog.text
 
 
 def test_impossible_counts_are_refused(folder):

@@ -41,9 +41,10 @@ def test_no_net_of_the_table_that_a_library_has_is_left_out():
     assert set(ARCHITECTURES) & set(timm.list_models()) == PEER_NETS["timm"]
 
 
-def test_each_name_of_a_resnetv2_goes_there_and_back():
-    for name in theirs("timm", "resnetv2_50").state_dict():
-        ours = from_resnetv2(name)
+@pytest.mark.parametrize("net", ["resnetv2_50", "resnetv2_50t"])
+def test_each_name_of_a_resnetv2_goes_there_and_back(net):
+    for name in theirs("timm", net).state_dict():
+        ours = from_resnetv2(name, pooled=net.endswith("t"))
         assert to_resnetv2(ours) == name
         assert (ours == name) == name.startswith("norm.")
 
@@ -55,6 +56,9 @@ def test_each_name_of_a_resnetv2_goes_there_and_back():
         ("stages.0.blocks.0.norm1.running_var", "layer1.0.bn1.running_var"),
         ("stages.3.blocks.12.conv2.weight", "layer4.12.conv2.weight"),
         ("stages.2.blocks.0.downsample.conv.weight", "layer3.0.downsample.0.weight"),
+        ("stem.conv1.weight", "conv1.0.weight"),
+        ("stem.norm2.bias", "conv1.4.bias"),
+        ("stem.conv3.weight", "conv1.6.weight"),
         ("norm.bias", "norm.bias"),
         ("head.fc.bias", "fc.bias"),
         ("stages.x.blocks.0.conv1.weight", "stages.x.blocks.0.conv1.weight"),
@@ -82,5 +86,5 @@ def test_a_net_that_a_library_does_not_have_is_refused_with_those_it_has():
             ResNet(replace(find_row("resnet18").architecture, width=8)),
         )
     for net, words in zip(nets, ("preact_resnet18", "net of 18 layers"), strict=True):
-        with pytest.raises(InvalidSetting, match=f"timm has no {words} .*: resnet101, resnet152,"):
+        with pytest.raises(InvalidSetting, match=f"timm has no {words} .*: ecaresnet101d, .* more"):
             peer_tensors(net.state_dict(), net.architecture, "timm")

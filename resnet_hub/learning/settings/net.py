@@ -14,7 +14,7 @@ class NetSettings:
     Attributes:
         name: A row of the architecture table; not needed where ``weights`` are given.
         weights: A model folder to begin from; the classifier is fresh where classes differ.
-        shortcut: Option A, B or C instead of the row's.
+        shortcut: Option A, B, C or D instead of the row's.
         zeros: Placement of option A's zero channels instead of the row's.
         zero_init_residual: Begin every unit as its shortcut (1706.02677 §5.1).
         stochastic_depth: Probability that the last unit is left out of a step; earlier units' are
