@@ -3,11 +3,12 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass
-from functools import cache
+from functools import cache, reduce
 from importlib.util import find_spec
+from operator import or_
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Optional, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import Recipe
@@ -22,9 +23,24 @@ NAMED = ("net", "data", "optimizer", "schedule")
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+
+class _InOrder:
+    """Joins types as ``typing.Union`` does, in the order that is written.
+
+    Typing keeps one object for equal unions, so that another library's ``Union[float, int]`` would
+    come back for ``Union[int, float]``, and 6 be read as 6.0.
+    """
+
+    def __init__(self, *more: Any) -> None:
+        self._more = more
+
+    def __getitem__(self, kinds: Any) -> Any:
+        return reduce(or_, (*(kinds if isinstance(kinds, tuple) else (kinds,)), *self._more))
+
+
 _PLAIN: Mapping[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict)},
-    **{"Optional": Optional, "Union": Union, "Literal": Literal},
+    **{"Optional": _InOrder(None), "Union": _InOrder(), "Literal": Literal},
     "_LITERAL_WARN": Literal["warn"],
     **dict.fromkeys(("Accelerator", "Profiler", "Strategy", "timedelta"), str),
 }

@@ -1,8 +1,10 @@
 """Which keys a recipe has, and of what type their values are."""
 
+from typing import Union, get_args
+
 import pytest
 
-from resnet_hub.cli.schema import choices, has_key, is_string, is_text, kind_of
+from resnet_hub.cli.schema import choices, has_key, is_string, is_text, kind_of, trainer_options
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,10 @@ def test_the_choices_of_an_optional_literal_are_its_strings():
     assert choices(kind_of(("net", "shortcut"))) == ["A", "B", "C"]
     assert choices(kind_of(("trainer", "precision"))) == ["32-true", "bf16-mixed", "16-mixed"]
     assert choices(kind_of(("data", "root"))) == []
+
+
+def test_another_librarys_union_does_not_change_what_six_is():
+    assert get_args(Union[float, int, None])[0] is float  # noqa: UP007 - typing keeps this one
+    trainer_options.cache_clear()
+    kind_of.cache_clear()
+    assert get_args(kind_of(("trainer", "limit_train_batches")))[0] is int
