@@ -49,7 +49,7 @@ def test_inside_a_value_any_key_may_stand():
 
 
 def test_the_choices_of_an_optional_literal_are_its_strings():
-    assert choices(kind_of(("net", "shortcut"))) == ["A", "B", "C"]
+    assert choices(kind_of(("net", "shortcut"))) == ["A", "B", "C", "D"]
     assert choices(kind_of(("trainer", "precision"))) == ["32-true", "bf16-mixed", "16-mixed"]
     assert choices(kind_of(("data", "root"))) == []
 
