@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
 from resnet_hub.errors import InvalidSetting, did_you_mean
@@ -166,30 +167,9 @@ class Architecture:
         """Weighted layers as the papers count them, shortcuts left out."""
         return sum(self.depths) * (2 if self.block == "basic" else 3) + 2
 
-    def stages(self) -> Iterator[list[Unit]]:
+    def stages(self) -> Iterator[tuple[Unit, ...]]:
         """Yield each stage's units in order: the one plan behind building and counting."""
-        inputs = self.stem_channels[-1]
-        for stage, depth in enumerate(self.depths):
-            width = self.width << stage
-            outputs = width * self.expansion
-            units = []
-            for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                units.append(
-                    Unit(
-                        inputs=inputs,
-                        middle=width * self.group_width // 64 * self.groups,
-                        outputs=outputs,
-                        stride=stride,
-                        connection=self._connection(inputs, outputs, stride),
-                        leads=self.form == "preact"
-                        and (self.entry == "own" or (stage, index) != (0, 0)),
-                        squeezed=_squeezed(outputs, self.reduction) * (self.attention == "se"),
-                        taps=_taps(outputs) * (self.attention == "eca"),
-                    )
-                )
-                inputs = outputs
-            yield units
+        return iter(_plan(self))
 
     def _connection(self, inputs: int, outputs: int, stride: int) -> Connection:
         if self.form == "plain":
@@ -223,6 +203,35 @@ class Architecture:
         if not isinstance(depths, list | tuple):
             raise InvalidSetting(f"depths: {depths!r} is not a list of numbers of units")
         return cls(**{**values, "depths": tuple(depths)})
+
+
+@lru_cache(maxsize=512)  # counting asks for it again and again
+def _plan(architecture: Architecture) -> tuple[tuple[Unit, ...], ...]:
+    stages: list[tuple[Unit, ...]] = []
+    inputs = architecture.stem_channels[-1]
+    for stage, depth in enumerate(architecture.depths):
+        width = architecture.width << stage
+        outputs = width * architecture.expansion
+        units = []
+        for index in range(depth):
+            stride = 2 if stage > 0 and index == 0 else 1
+            units.append(
+                Unit(
+                    inputs=inputs,
+                    middle=width * architecture.group_width // 64 * architecture.groups,
+                    outputs=outputs,
+                    stride=stride,
+                    connection=architecture._connection(inputs, outputs, stride),
+                    leads=architecture.form == "preact"
+                    and (architecture.entry == "own" or (stage, index) != (0, 0)),
+                    squeezed=_squeezed(outputs, architecture.reduction)
+                    * (architecture.attention == "se"),
+                    taps=_taps(outputs) * (architecture.attention == "eca"),
+                )
+            )
+            inputs = outputs
+        stages.append(tuple(units))
+    return tuple(stages)
 
 
 def _check_count(name: str, value: Any, most: int) -> None:

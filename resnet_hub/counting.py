@@ -1,13 +1,12 @@
 """Parameters and multiply-adds in closed form, from the architecture alone. Torch-free."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from resnet_hub.architecture import Architecture, Unit
 
 
-@dataclass(frozen=True)
-class Convolution:
+class Convolution(NamedTuple):
     """One convolution: channels, kernel, groups and the side of its output in pixels."""
 
     inputs: int

@@ -10,6 +10,7 @@ import pytest
 import torch
 from reference_nets import residual_logits
 
+from resnet_hub.data.batches import Selection
 from resnet_hub.data.cifar import Cifar10
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.nets.resnet import ResNet
@@ -29,7 +30,7 @@ def lossless(real_data, tmp_path_factory):
     settings = DataSettings(root=str(root), download=False)
     test = Cifar10(settings).open().splits["test"]
     assert len(test) == 1017
-    return test[(0, torch.arange(len(test)))]
+    return test[Selection(0, torch.arange(len(test)))]
 
 
 def converted_net(path, name: str, folder) -> ResNet:

@@ -280,9 +280,9 @@ def test_without_the_library_nothing_is_said_to_be_proven(
 def test_a_conversion_that_gives_another_function_is_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    def confused(name: str) -> str:
+    def confused(name: str, *, pooled: bool) -> str:
         swapped = {"bn1": "bn2", "bn2": "bn1"}
-        parts = from_resnetv2(name).split(".")
+        parts = from_resnetv2(name, pooled=pooled).split(".")
         return ".".join(swapped.get(p, p) if parts[:2] == ["layer3", "1"] else p for p in parts)
 
     monkeypatch.setattr(convert, "from_resnetv2", confused)

@@ -187,7 +187,7 @@ def test_a_recipe_resolved_and_read_again_is_the_same(path: Path, tmp_path: Path
         ("data:\n  rot: x\n", 2, "unknown key 'data.rot'; did you mean 'root'?"),
         ("trainer:\n  max_epoch: 1\n", 2, "'trainer.max_epoch'; did you mean 'max_epochs'?"),
         ("net: resnet51\n", 1, "net.name: no net is called 'resnet51'; did you mean 'resnet50'?"),
-        ("net:\n  shortcut: D\n", 2, "net.shortcut: Expected a Literal['A', 'B', 'C']"),
+        ("net:\n  shortcut: E\n", 2, "net.shortcut: Expected a Literal['A', 'B', 'C', 'D']"),
         ("data: Cifar11\n", 1, "Got value: Cifar11; did you mean 'Cifar10'?"),
         ("optimizer: sdg\n", 1, "Got value: sdg; did you mean 'sgd'?"),
         ("schedule:\n  name: cosin\n", 2, "Got value: cosin; did you mean 'cosine'?"),
