@@ -15,17 +15,45 @@ from resnet_hub.learning.settings import Recipe
 from resnet_hub.nets.resnet import ResNet
 
 RECIPES = sorted(packaged_recipes().glob("*.yaml"))
+CIFAR10 = (
+    *("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202"),
+    *("plain20", "plain32", "plain44", "plain56", "plain110"),
+)
+PREACT = ("preact110", "preact164", "preact1001")
+HE2015 = ("r18", "r34", "r50", "r101", "r152")
 EXPECTED = {
-    *("quickstart", "finetune_folder", "imagenet_r18", "imagenet_r50", "imagenet_r152"),
-    *("cifar10_resnet20", "cifar10_resnet56", "cifar10_resnet110", "cifar10_preact164"),
-    *("cifar10_plain20", "cifar10_plain56"),
+    *("quickstart", "finetune_folder", "cifar10_fast"),
+    *(f"cifar10_{name}" for name in (*CIFAR10, *PREACT)),
+    *(f"cifar100_{name}" for name in PREACT),
+    *(f"imagenet_he2015_{name}" for name in HE2015),
+    *("imagenet_preact200", "imagenet_r18", "imagenet_r50", "imagenet_r152", "imagenet_r50_v2"),
+    *("imagenet_r50_a1", "imagenet_r50_a2", "imagenet_r50_a3"),
+    *("imagenet_r50_fast16", "imagenet_r50_fast88"),
 }
 SMALL = {
     "Digits": ["--data.batch_size=4"],
     "Cifar10": ["--data.batch_size=4", "--data.held_out=5", "--data.download=false"],
-    "ImageNet": ["--data.batch_size=2", "--data.size=32", "--data.eval_size=32"],
+    "Cifar100": ["--data.batch_size=4", "--data.held_out=5", "--data.download=false"],
+    "ImageNet": ["--data.batch_size=2", "--data.eval_size=32"],
     "Folder": ["--data.batch_size=2", "--data.size=32", "--data.eval_size=32"],
 }
+STAND_INS = {
+    "cifar_resnet1202": "cifar_resnet20",
+    "cifar_plain110": "cifar_plain20",
+    "cifar_preact_resnet110": "cifar_preact_resnet20",
+    "cifar_preact_resnet1001": "cifar_preact_resnet20",
+    "preact_resnet200": "preact_resnet18",
+    "resnet34": "resnet18",
+    "resnet101_v1": "resnet50_v1",
+    "resnet152_v1": "resnet50_v1",
+    "resnet152": "resnet18",
+    "resnetblur50": "resnetblur18",
+}
+"""A smaller net of the same form, where the recipe's own takes seconds to build and to save.
+
+Every form of net is trained here in some recipe's own size, and every row is built in the nets' own
+tests; what a recipe adds to its net, flags for stage depths aside, is trained as it is.
+"""
 HERE = [
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"),
     *("--trainer.precision=32-true", "--trainer.max_steps=2", "--trainer.max_epochs=-1"),
@@ -35,6 +63,18 @@ HERE = [
 
 def recipe(path: Path) -> Recipe:
     return read_recipe([str(path)], Layer())
+
+
+def packaged(name: str) -> Recipe:
+    return recipe(packaged_recipes() / f"{name}.yaml")
+
+
+def said(path: Path, what: str) -> str:
+    """Return an entry of a recipe's opening comment, its lines joined."""
+    opening = path.read_text().partition("seed:")[0]
+    found = re.search(rf"^# {what} +(.*(?:\n#  +.*)*)", opening, re.MULTILINE)
+    assert found is not None
+    return re.sub(r"\n# +", " ", found[1])
 
 
 def test_the_promised_recipes_are_there() -> None:
@@ -47,9 +87,7 @@ def test_a_recipe_opens_with_its_source_its_command_and_what_to_expect(path: Pat
     assert all(line.startswith("#") for line in opening.splitlines())
     assert re.search(r"^# (Net|Paper|Source) +\S", opening, re.MULTILINE)
     assert re.search(rf"^# Command +resnet-hub fit recipes/{path.name}", opening, re.MULTILINE)
-    expectation = re.search(r"^# Expect +(.*)", opening, re.MULTILINE)
-    assert expectation is not None
-    assert re.search(r"n = \d+|not measured here yet", expectation[1])
+    assert re.search(r"n = \d+\)|not measured here yet", said(path, "Expect"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -61,37 +99,21 @@ def test_a_recipe_is_whole_and_so_is_what_it_resolves_to(path: Path, tmp_path: P
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_survives_two_steps(path: Path, tmp_path: Path) -> None:
-    wanted = recipe(path).data.name
+    found = recipe(path)
     root = tmp_path / "data"
-    if wanted == "Cifar10":
-        write_cifar(root)
+    if found.data.name in ("Cifar10", "Cifar100"):
+        write_cifar(root, found.data.name, count=100 if found.data.name == "Cifar100" else 20)
     else:
         names = ("n01440764", "n01443537")
         for split in ("train", "val"):
             class_folders(root / split, dict.fromkeys(names, 2))
-    changes = [*HERE, *SMALL[wanted], f"--data.root={root}", f"--out={tmp_path / 'run'}"]
-    if wanted == "Folder":
+    changes = [*HERE, *SMALL[found.data.name], f"--data.root={root}", f"--out={tmp_path / 'run'}"]
+    if found.data.name == "ImageNet":
+        changes.append("--data.sizes=[[0,32]]" if found.data.sizes else "--data.size=32")
+    if found.net.name in STAND_INS:
+        changes.append(f"--net.name={STAND_INS[found.net.name]}")
+    if found.data.name == "Folder":
         ResNet("resnet18", classes=3).save_pretrained(tmp_path / "weights")
         changes.append(f"--net.weights={tmp_path / 'weights'}")
     assert command("fit", path, *changes) == 0
     assert ResNet.from_pretrained(tmp_path / "run" / "model").labels is not None
-
-
-def test_resnet_50_trains_on_8_gpus_with_bf16_and_256_images_a_step() -> None:
-    for name in ("imagenet_r50", "imagenet_r152"):
-        found = recipe(packaged_recipes() / f"{name}.yaml")
-        wanted = {"accelerator": "gpu", "devices": 8, "strategy": "ddp", "precision": "bf16-mixed"}
-        assert wanted.items() <= found.trainer.items()
-        assert found.data.batch_size * 8 == 256
-
-
-def test_the_papers_cifar_recipe_is_64k_iterations_of_128_images() -> None:
-    for name in ("resnet20", "resnet56", "resnet110", "plain20", "plain56", "preact164"):
-        found = recipe(packaged_recipes() / f"cifar10_{name}.yaml")
-        assert found.trainer["max_steps"] == 64000
-        assert found.data.batch_size == 128
-        assert (found.optimizer.lr, found.optimizer.weight_decay) == (0.1, 1e-4)
-        assert found.schedule.milestones == (32000, 48000)
-        assert found.data.held_out == (0 if name == "preact164" else 5000)
-        warms_up = name in ("resnet110", "preact164")
-        assert found.schedule.warmup == (400 if warms_up else 0)
