@@ -257,7 +257,7 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_an_unknown_recipe_is_refused_with_the_nearest():
     with pytest.raises(DataMissing, match=r"quickstrat: no such recipe.*did you mean 'quickstart'"):
         find_recipe("quickstrat")
-    with pytest.raises(DataMissing, match=r"recipes/cifar10_resnet21\.yaml.*'cifar10_resnet20'"):
-        find_recipe("recipes/cifar10_resnet21.yaml")
+    with pytest.raises(DataMissing, match=r"recipes/cifar10_preact165\.yaml.*'cifar10_preact164'"):
+        find_recipe("recipes/cifar10_preact165.yaml")
     with pytest.raises(DataMissing, match=r"zzz: no such recipe file; recipes here: .*quickstart"):
         find_recipe("zzz")
