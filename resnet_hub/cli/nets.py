@@ -41,7 +41,7 @@ def list_command(arguments: list[str]) -> int:
     for title, justify in columns:
         table.add_column(title, justify=justify, no_wrap=True)
     for row in rows:
-        table.add_row(
+        cells = (
             row["net"],
             f"{row['parameters']:,}",
             f"{row['multiply_adds'] / 1e6:,.1f} M",
@@ -51,6 +51,7 @@ def list_command(arguments: list[str]) -> int:
             row["source"],
             " ".join(full.partition(".")[2] for full in row["weights"]),
         )
+        table.add_row(*map(Text, cells))  # rich would look for markup in each plain string
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     return 0
 

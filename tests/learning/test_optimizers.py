@@ -58,7 +58,7 @@ def test_of_squeeze_and_excitation_the_weights_decay_and_the_biases_do_not():
     with torch.device("meta"):
         net = ResNet("seresnet18")
     settings = OptimizerSettings(decay="no_norm_bias")
-    decayed, _ = (group["params"] for group in parameter_groups(net, settings))
+    decayed, _ = (group["params"] for group in parameter_groups(net, settings, lr=0.1))
     kept = {id(parameter) for parameter in decayed}
     own = {n: p for n, p in net.named_parameters() if ".se." in n}
     assert len(own) == 8 * 4
