@@ -1,24 +1,26 @@
 """Parameters and multiply-adds in closed form, from the architecture alone. Torch-free."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 from resnet_hub.architecture import Architecture, Unit
 
 
 class Convolution(NamedTuple):
-    """One convolution: channels, kernel, groups and the side of its output in pixels."""
+    """A convolution, or equal ones in a row; the side is that of the output, in pixels."""
 
     inputs: int
     outputs: int
     kernel: int
     groups: int
     side: int
+    copies: int = 1
 
     @property
     def weights(self) -> int:
-        """Weights (no convolution of these nets has a bias)."""
-        return self.inputs // self.groups * self.outputs * self.kernel**2
+        """Weights of all copies (no convolution of these nets has a bias)."""
+        return self.inputs // self.groups * self.outputs * self.kernel**2 * self.copies
 
 
 def parameters(architecture: Architecture) -> int:
@@ -59,17 +61,21 @@ def _convolutions(architecture: Architecture, size: int) -> Iterator[Convolution
         inputs = outputs
     if architecture.stem_pool == "convolution":
         yield Convolution(inputs, inputs, 3, 1, _half(side))
-    for unit, before, side in _sides(architecture, size):
-        yield from _unit_convolutions(architecture, unit, before, side)
+    for unit, copies, before, side in _sides(architecture, size):
+        for convolution in _unit_convolutions(architecture, unit, before, side):
+            yield convolution._replace(copies=copies)
 
 
-def _sides(architecture: Architecture, size: int) -> Iterator[tuple[Unit, int, int]]:
-    """Yield each unit with the side of its map before and after it, in pixels."""
+def _sides(architecture: Architecture, size: int) -> Iterator[tuple[Unit, int, int, int]]:
+    """Yield each unit, how many equal ones follow each other, and their maps' sides in pixels.
+
+    The sides are those before and after the unit; of several, which do not stride, they are one.
+    """
     side = size if architecture.stem == "cifar" else _half(_half(size))
     for stage in architecture.stages():
-        for unit in stage:
+        for unit, equals in groupby(stage):
             before, side = side, _half(side) if unit.stride == 2 else side
-            yield unit, before, side
+            yield unit, len(list(equals)), before, side
 
 
 def _unit_convolutions(
@@ -94,8 +100,8 @@ def _blurs(architecture: Architecture, size: int) -> Iterator[tuple[int, int]]:
         return
     if architecture.stem != "cifar":
         yield architecture.stem_channels[-1], _half(_half(size))
-    for unit, _, side in _sides(architecture, size):
-        if unit.stride > 1:
+    for unit, _, _, side in _sides(architecture, size):
+        if unit.stride > 1:  # the first of its stage, alone
             yield (unit.outputs if architecture.block == "basic" else unit.middle), side
 
 
@@ -111,7 +117,7 @@ def _attentions(architecture: Architecture) -> Iterator[tuple[int, int, int]]:
 
 def _normalised_channels(architecture: Architecture) -> int:
     if architecture.form != "preact":  # a BatchNorm after every convolution
-        return sum(conv.outputs for conv in _convolutions(architecture, 32))
+        return sum(conv.outputs * conv.copies for conv in _convolutions(architecture, 32))
     *inner, last = architecture.stem_channels
     channels = architecture.features + sum(inner) + (last if architecture.entry == "shared" else 0)
     for stage in architecture.stages():

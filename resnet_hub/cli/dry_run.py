@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+from resnet_hub.cli import stdout
 from resnet_hub.cli.console import group, is_first, quiet, say
 from resnet_hub.learning.pace import duration
 from resnet_hub.learning.preview import TIMED, Preview, preview
@@ -16,8 +17,6 @@ def dry_run(recipe: Recipe, *, as_json: bool) -> int:
     Raises:
         ResNetHubError: The run could not begin.
     """
-    from resnet_hub.cli import stdout
-
     quiet()
     try:
         with stdout.clear(), group():
@@ -54,7 +53,7 @@ def _lines(found: Preview) -> dict[str, str]:
             f"{own.tensors:,} tensors"
         )
     if found.frozen:
-        lines["in no group"] = f"frozen: {found.frozen:,} parameters"
+        lines["frozen"] = f"{found.frozen:,} of these parameters in the first epoch"
     lines["compute"] = f"{found.flops:.3g} FLOPs (3 × 2 × multiply-adds × images)"
     lines["time"] = (
         f"about {duration(found.seconds)} on {found.device}: {found.steps:,} steps of "

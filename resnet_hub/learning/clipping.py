@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from resnet_hub.learning.depths import HEAD, layers
+from resnet_hub.learning.layers import HEAD, layers
 
 _LEAST = 1e-3
 """Norm that weights are taken to have at least, so that what begins at zero can leave it."""

@@ -10,7 +10,7 @@ from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.learning.checkpoints import MANIFEST, finished_epochs, read_training_checkpoint
 from resnet_hub.learning.run import Run
-from resnet_hub.learning.settings import Recipe
+from resnet_hub.learning.settings import LEARNING, Recipe
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
@@ -22,9 +22,6 @@ from resnet_hub.zoo import ARCHITECTURES
 
 if TYPE_CHECKING:
     from resnet_hub.learning.classifier import Classifier
-
-_SETTINGS = ("seed", "model", "mixing", "distillation", "optimizer", "schedule", "freezing")
-"""What a classifier was made by."""
 
 Own = TypeVar("Own", bound="Classifier")
 
@@ -108,7 +105,7 @@ def description(own: "Classifier") -> dict[str, Any]:
             "preprocess": net.preprocess.to_dict(),
             "labels": None if net.labels is None else list(net.labels),
         },
-        "settings": {name: settings[name] for name in _SETTINGS},
+        "settings": {name: settings[name] for name in LEARNING},
     }
 
 
@@ -150,17 +147,7 @@ def restored(kind: type[Own], checkpoint: str | Path) -> Own:
     """
     path = expanded(checkpoint)
     content = read_training_checkpoint(path)
-    recipe = _settings_of(content, path)
-    own = kind(
-        described_net(content, path),
-        model=recipe.model,
-        mixing=recipe.mixing,
-        distillation=recipe.distillation,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        freezing=recipe.freezing,
-        seed=recipe.seed,
-    )
+    own = kind(described_net(content, path), **_settings_of(content, path).learning())
     state = matched(content["state_dict"], own.state_dict(), str(path))
     own.load_state_dict(state, assign=True)
     return own

@@ -134,17 +134,7 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
         )
     net.stochastic_depth = settings.stochastic_depth
     net.checkpoint_blocks = settings.checkpoint_blocks
-    classifier = Classifier(
-        net,
-        model=recipe.model,
-        mixing=recipe.mixing,
-        distillation=recipe.distillation,
-        optimizer=recipe.optimizer,
-        schedule=recipe.schedule,
-        freezing=recipe.freezing,
-        seed=recipe.seed,
-    )
-    return data, classifier
+    return data, Classifier(net, **recipe.learning())
 
 
 def _build_trainer(recipe: Recipe, run: Run, keeper: Keeper, *, bar: bool, say: Say) -> L.Trainer:

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_hub.errors import InvalidSetting, UnknownName, did_you_mean
-from resnet_hub.learning.depths import HEAD, layers
+from resnet_hub.learning.layers import HEAD, layers
 from resnet_hub.learning.settings import FreezingSettings
 from resnet_hub.nets.layers import BatchNorm2d
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.learning.depths import HEAD, layers
 from resnet_hub.learning.lamb import Lamb
+from resnet_hub.learning.layers import HEAD, layers
 from resnet_hub.learning.settings import OptimizerSettings
 
 Groups = list[dict[str, Any]]

@@ -15,6 +15,8 @@ from resnet_hub.learning.trainer import losses_named
 
 Reduce = Callable[[Tensor], Tensor]
 
+_MOVED = ("images", "labels", "indices", "keys")  # a batch's tensors, which go to the device
+
 
 def make_precise(
     trainer: L.Trainer, classifier: Classifier, data: DataModule, *, epoch: int
@@ -133,6 +135,3 @@ def _training_images(
             return
         moved = batch._replace(**{n: getattr(batch, n).to(device) for n in _MOVED})
         yield data.prepare(moved, train=True).images
-
-
-_MOVED = ("images", "labels", "indices", "keys")

@@ -1,6 +1,7 @@
 """What a run would be, before anything of it is trained or written: its numbers, and its pace."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -10,9 +11,12 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from resnet_hub.architecture import Architecture
 from resnet_hub.counting import multiply_adds
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
+from resnet_hub.data.settings import Knots
+from resnet_hub.data.sizes import training_size
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fit import build
 from resnet_hub.learning.optimizers import effective_lr
@@ -26,7 +30,7 @@ from resnet_hub.learning.plan import (
 )
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.stopping import interruptible
-from resnet_hub.learning.trainer import losses_named, make_trainer, refusals_named
+from resnet_hub.learning.trainer import device_name, losses_named, make_trainer, refusals_named
 from resnet_hub.zoo import name_of
 
 TIMED = 2
@@ -62,7 +66,7 @@ class Preview:
     Attributes:
         net: The row's name, or what the net is called without one.
         parameters: Of the net.
-        size: Side of training images in pixels.
+        size: Side of the first epoch's training images in pixels.
         multiply_adds: Of one forward pass on one image of that size, as the papers count them.
         images: Images a split.
         batch_size: Images a forward pass on one device.
@@ -75,13 +79,15 @@ class Preview:
         epochs: Epochs in all.
         trained_images: Images trained on in all, repetitions counted.
         groups: The optimizer's groups.
-        frozen: Parameters in no group.
+        frozen: Parameters that do not learn in the first epoch.
         flops: Floating-point operations of the training: two a multiply-add, and a backward pass
-            of two forward ones. What checkpointing computes again is not counted.
+            of two forward ones, at each epoch's size. What checkpointing computes again is not
+            counted.
         device: What the probe ran on.
         step_seconds: Seconds of a step, as probed.
-        seconds: Of the whole run, its validations and its test at the pace of training. No
-            promise: two steps are few, and their batches may have been read ahead.
+        seconds: Of the whole run, epochs of another size in proportion to their operations, its
+            validations and its test at the pace of the probe. No promise: two steps are few, and
+            their batches may have been read ahead.
         validations: How many there are.
     """
 
@@ -124,7 +130,7 @@ def preview(recipe: Recipe, *, clock: Callable[[], float] = perf_counter) -> Pre
     """
     with interruptible():
         data, classifier = build(replace(recipe, data=replace(recipe.data, download=False)))
-        probe = _Probe(clock)
+        probe = _Probe(data, clock)
         options: dict[str, Any] = {
             **recipe.trainer,
             **{name: value for name, value in _ANSWERED.items() if name in recipe.trainer},
@@ -151,19 +157,18 @@ class _Probe(Callback):
         validated: Images of one of them.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, data: DataModule, clock: Callable[[], float]) -> None:
+        self._data, self._clock = data, clock
         self._marks: list[float] = []
         self.groups: tuple[Group, ...] = ()
         self.batches = self.validations = self.validated = 0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Note what Lightning has planned; then do without its validations."""
-        data = _data(trainer)
         self.groups = tuple(map(_group, trainer.optimizers[0].param_groups))
-        self.batches = _batches(trainer, data)
+        self.batches = _batches(trainer, self._data)
         self.validations = math.floor(self.batches / batches_a_validation(trainer) + 1e-6)
-        self.validated = images_validated(trainer, data) if self.validations else 0
+        self.validated = images_validated(trainer, self._data) if self.validations else 0
         trainer.limit_val_batches = 0
         self._mark(trainer)
 
@@ -198,16 +203,15 @@ def _described(
     trainer: L.Trainer, data: DataModule, classifier: Classifier, probe: _Probe
 ) -> Preview:
     net, length = classifier.net, run_length(trainer, data)
-    size = data.settings.size or data.preprocess.size
-    step_images, parameters = images_per_step(trainer, data), _count(net.parameters())
+    size = training_size(data.training_sizes, 0)
+    step_images, weights = images_per_step(trainer, data), list(net.parameters())
     images = probe.batches * data.train_batch_size() * trainer.world_size
     evaluated = probe.validations * probe.validated + images_tested(trainer, data)
     forward = multiply_adds(net.architecture, size)
-    device = trainer.strategy.root_device
-    on_gpu = device.type == "cuda"
+    mean = _mean_multiply_adds(net.architecture, data.training_sizes, length.epochs)
     return Preview(
         net=name_of(net.architecture) or "a net of no row",
-        parameters=parameters,
+        parameters=_count(weights),
         size=size,
         multiply_adds=forward,
         images={name: len(split) for name, split in data.splits.items()},
@@ -221,11 +225,11 @@ def _described(
         epochs=length.epochs,
         trained_images=images,
         groups=probe.groups,
-        frozen=parameters - sum(group.parameters for group in probe.groups),
-        flops=3 * 2 * forward * images,
-        device=torch.cuda.get_device_name(device) if on_gpu else device.type,
+        frozen=_count(weight for weight in weights if not weight.requires_grad),
+        flops=round(3 * 2 * mean * images),
+        device=device_name(trainer.strategy.root_device),
         step_seconds=probe.step_seconds,
-        seconds=probe.step_seconds * (length.steps + evaluated / step_images),
+        seconds=probe.step_seconds * (length.steps * mean / forward + evaluated / step_images),
         validations=probe.validations,
     )
 
@@ -236,6 +240,14 @@ def _batches(trainer: L.Trainer, data: DataModule) -> int:
     epochs, steps = divmod(length.steps, length.steps_per_epoch)
     an_epoch = int(trainer.num_training_batches)
     return epochs * an_epoch + min(an_epoch, steps * trainer.accumulate_grad_batches)
+
+
+def _mean_multiply_adds(architecture: Architecture, sizes: Knots, epochs: float) -> float:
+    """Return a forward pass's multiply-adds, averaged over the epochs of a run."""
+    shares: defaultdict[int, float] = defaultdict(float)
+    for epoch in range(math.ceil(epochs)):
+        shares[training_size(sizes, epoch)] += min(1.0, epochs - epoch)
+    return sum(share * multiply_adds(architecture, n) for n, share in shares.items()) / epochs
 
 
 def _group(group: dict[str, Any]) -> Group:
@@ -250,9 +262,3 @@ def _group(group: dict[str, Any]) -> Group:
 
 def _count(tensors: Any) -> int:
     return sum(tensor.numel() for tensor in tensors)
-
-
-def _data(trainer: L.Trainer) -> DataModule:
-    data: Any = trainer
-    found: DataModule = data.datamodule
-    return found

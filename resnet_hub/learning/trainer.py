@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from resnet_hub.data.module import DataModule
@@ -74,6 +75,11 @@ def instance(entry: Any, section: str, kind: type) -> Any:
         return found(**entry.get("init_args", {}))
     except Exception as error:  # anyone's code
         raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a person calls a device: a GPU's model, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @contextmanager

@@ -29,13 +29,14 @@ from resnet_hub.learning.fit import build
 from resnet_hub.learning.plan import images_per_step
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.stopping import interruptible
-from resnet_hub.learning.trainer import losses_named, make_trainer, refusals_named
+from resnet_hub.learning.trainer import device_name, losses_named, make_trainer, refusals_named
 
 LARGEST_BATCH = 8192
 """Images beyond which the Tuner does not go."""
 _SMALLEST_BATCH = 2
 _FEWEST = 20  # steps of which a curve can be seen
 _NEVER = 10**9  # epochs
+_LENGTHS = ("min_epochs", "min_steps", "max_time", "val_check_interval", "profiler")
 _WINDOW = 0.1  # of the steps, over which losses are averaged
 _CLEAR = 6  # standard errors; of noise alone the means of ten windows lie up to five apart
 
@@ -110,7 +111,8 @@ def find_lr(recipe: Recipe, *, least: float, most: float, steps: int, bar: bool)
     recipe = replace(recipe, model=model)
     with interruptible(), _ready(recipe, steps) as (trainer, data, classifier):
         losses: list[float] = []
-        classifier.on_train_batch_end = _recorder(trainer, losses)  # type: ignore[method-assign]
+        # A hook of the module's own: the Tuner takes the trainer's callbacks away.
+        vars(classifier)["on_train_batch_end"] = _recorder(trainer, losses)
         with _bar(shown=bar):
             try:
                 found = Tuner(trainer).lr_find(
@@ -181,7 +183,7 @@ def find_batch_size(recipe: Recipe, *, most: int | None) -> Batch:
         return Batch(
             size=tried,
             is_edge=tried < min(2**trials, count),
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            device=device_name(device),
         )
 
 
@@ -254,9 +256,6 @@ def _ready(recipe: Recipe, steps: int) -> Iterator[tuple[L.Trainer, DataModule, 
         trainer = make_trainer(options, timeout=recipe.distributed.timeout)
         with refusals_named(), losses_named(data, train=True):
             yield trainer, data, classifier
-
-
-_LENGTHS = ("min_epochs", "min_steps", "max_time", "val_check_interval", "profiler")
 
 
 def _recorder(trainer: L.Trainer, losses: list[float]) -> Any:

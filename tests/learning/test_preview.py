@@ -11,11 +11,13 @@ from lightning.pytorch.callbacks import Callback
 
 from resnet_hub.cli.layers import Layer, read_flags
 from resnet_hub.cli.recipes import read_recipe
+from resnet_hub.counting import multiply_adds
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.fit import build
 from resnet_hub.learning.preview import Preview, preview
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.trainer import make_trainer
+from resnet_hub.zoo import ARCHITECTURES
 
 FIRST, STEP = 7.0, 2.0  # seconds of the first step, and of each later one
 
@@ -129,6 +131,21 @@ def test_training_is_three_forward_passes_an_image_of_two_operations_a_multiply_
     assert found.size == 8
     assert found.trained_images == 128
     assert found.flops == 6 * found.multiply_adds * 128
+
+
+def test_images_that_grow_cost_more_in_each_epoch():
+    flags = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=4")
+    found = foreseen(*flags, "--data.sizes=[[0, 8], [1, 16]]")
+    grown = multiply_adds(replace(ARCHITECTURES["cifar_resnet20"].architecture, in_channels=1), 16)
+    assert found.size == 8
+    assert found.flops == 6 * 128 * (found.multiply_adds + grown)
+    steps = 4 * (1 + grown / found.multiply_adds)
+    assert found.seconds == pytest.approx(STEP * (steps + (2 * 180 + 360) / 32))
+
+
+def test_what_does_not_learn_at_first_is_counted():
+    found = foreseen("--trainer.max_epochs=1", "--freezing.freeze=all_but_head")
+    assert found.parameters - found.frozen == 64 * 10 + 10
 
 
 def test_a_probe_changes_no_recipe_and_fetches_no_data(tmp_path: Path):

@@ -7,7 +7,7 @@ from resnet_hub.learning.settings.mixing import MixingSettings
 from resnet_hub.learning.settings.model import ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
-from resnet_hub.learning.settings.recipe import Recipe
+from resnet_hub.learning.settings.recipe import LEARNING, Recipe
 from resnet_hub.learning.settings.run import (
     CheckpointSettings,
     DistributedSettings,
@@ -16,6 +16,7 @@ from resnet_hub.learning.settings.run import (
 from resnet_hub.learning.settings.schedule import ScheduleSettings
 
 __all__ = [
+    "LEARNING",
     "CheckpointSettings",
     "DataSettings",
     "DistillationSettings",

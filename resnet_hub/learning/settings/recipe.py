@@ -19,6 +19,9 @@ from resnet_hub.learning.settings.run import (
 )
 from resnet_hub.learning.settings.schedule import ScheduleSettings
 
+LEARNING = ("seed", "model", "mixing", "distillation", "optimizer", "schedule", "freezing")
+"""What a classifier is made by, beside its net: sections, by its arguments' names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -72,6 +75,10 @@ class Recipe:
             return cls(**{**values, **sections})
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidSetting(f"no recipe ({error})") from error
+
+    def learning(self) -> dict[str, Any]:
+        """Return what a classifier is made by, as its arguments."""
+        return {name: getattr(self, name) for name in LEARNING}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, complete: a recipe that needs no other file."""
