@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_hub.cli.layers import Layer, read_flags
 from resnet_hub.cli.recipes import read_recipe
@@ -29,7 +29,11 @@ batch   double data.batch_size from 2 until it no longer fits on the device, or 
   resnet-hub tune imagenet_r18 batch --data.root /data/imagenet
 """
 
-_NUMBERS: dict[str, dict[str, float | None]] = {
+Numbers = dict[str, float | None]
+Answer = tuple[list[str], dict[str, Any]]
+"""Lines for a person, and the same as plain values."""
+
+_NUMBERS: dict[str, Numbers] = {
     "lr": {"from": 1e-6, "to": 10.0, "steps": 100},
     "batch": {"most": None},
 }
@@ -53,34 +57,43 @@ def tune_command(arguments: list[str]) -> int:
     recipe = read_recipe(names, flags)
 
     from resnet_hub.cli import stdout
-    from resnet_hub.cli.console import group, is_first, quiet, say, shows_bar
+    from resnet_hub.cli.console import group, quiet, say
     from resnet_hub.learning.stopping import Interrupted
-    from resnet_hub.learning.tuning import find_batch_size, find_lr
 
     quiet()
-    found: Rates | Batch
     try:
         with stdout.clear(), group():
-            if what == "batch":
-                most = numbers["most"]
-                found = find_batch_size(recipe, most=None if most is None else int(most))
-                lines, facts = _of_batch(found, recipe), asdict(found)
-            else:
-                least, largest, steps = (float(numbers[n] or 0) for n in ("from", "to", "steps"))
-                found = find_lr(
-                    recipe, least=least, most=largest, steps=int(steps), bar=shows_bar()
-                )
-                lines = _of_rates(found, recipe)
-                facts = {**asdict(found), "setting": _setting(found, recipe)}
-                if plot and is_first():
-                    _draw(found, plot)
+            found = _lr(recipe, numbers, plot) if what == "lr" else _batch(recipe, numbers)
     except Interrupted as stop:
         return stop.code
-    if plot:
-        lines.append(f"plot: {plot}")
+    lines, facts = found
     for line in [json.dumps(facts, allow_nan=False)] if as_json else lines:
         say(line)
     return 0
+
+
+def _lr(recipe: Recipe, numbers: Numbers, plot: Path | None) -> Answer:
+    from resnet_hub.cli.console import is_first, shows_bar
+    from resnet_hub.curves import draw_rates
+    from resnet_hub.learning.tuning import find_lr
+
+    least, most, steps = (float(numbers[name] or 0) for name in ("from", "to", "steps"))
+    found = find_lr(recipe, least=least, most=most, steps=int(steps), bar=shows_bar())
+    lines = _of_rates(found, recipe)
+    if plot:
+        lines.append(f"plot: {plot}")
+        if is_first():
+            curves = (found.rates, found.losses, found.smoothed)
+            draw_rates(*curves, plot, suggestion=found.suggestion)
+    return lines, {**asdict(found), "setting": _setting(found, recipe)}
+
+
+def _batch(recipe: Recipe, numbers: Numbers) -> Answer:
+    from resnet_hub.learning.tuning import find_batch_size
+
+    most = numbers["most"]
+    found = find_batch_size(recipe, most=None if most is None else int(most))
+    return _of_batch(found, recipe), asdict(found)
 
 
 def _of_rates(found: "Rates", recipe: Recipe) -> list[str]:
@@ -114,12 +127,6 @@ def _of_batch(found: "Batch", recipe: Recipe) -> list[str]:
         f"batches of {found.size:,} images fit on {found.device}; {end}",
         f"try it: --data.batch_size {found.size}; the learning rate {lr}",
     ]
-
-
-def _draw(found: "Rates", plot: Path) -> None:
-    from resnet_hub.curves import draw_rates
-
-    draw_rates(found.rates, found.losses, found.smoothed, plot, suggestion=found.suggestion)
 
 
 def _plot(flags: Layer) -> Path | None:
