@@ -99,8 +99,7 @@ class Ranks:
 
     def __exit__(self, *error: object) -> None:
         for process in self.processes:
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
+            process.kill()  # of no effect on one that has ended, unlike os.kill
             process.join()
             process.close()
 
