@@ -25,6 +25,7 @@ from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import Diverged
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.guards import Guard, put_back
+from resnet_hub.learning.optimizers import build_optimizer
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.nets.resnet import ResNet
 
@@ -363,6 +364,25 @@ def test_two_ranks_undo_a_step_of_which_one_had_the_bad_batch(tmp_path: Path):
     )
     assert f"on training samples {', '.join(map(str, samples))}; " in err
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_a_step_is_judged_and_undone_without_a_word_to_the_host(optimizer: str):
+    # A meta tensor has no numbers: whoever asks for one, as a synchronisation would, gets an error.
+    with torch.device("meta"):
+        net = ResNet("cifar_resnet20", in_channels=1)
+        images, labels = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
+    learning = build_optimizer(net, OptimizerSettings(name=optimizer), lr=0.1)
+    guard = Guard("stop", 0)
+    for step in (1, 2):
+        guard.begin(net.buffers())
+        guard.watch(F.cross_entropy(net(images), labels), torch.arange(4)).backward()
+        guard.judge(learning)
+        learning.step()
+        finite = guard.settle(learning, step=step, epoch=1)
+    assert finite.device.type == "meta"
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        guard.look()
 
 
 @pytest.mark.gpu
