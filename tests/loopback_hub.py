@@ -17,7 +17,9 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +42,7 @@ class Fault:
         code: ``X-Error-Code`` of the error, such as ``RepoNotFound``.
         body: Send these bytes instead of the file's.
         vanishes: Close the connection without a word.
+        endless: Say ``100 Continue`` for seconds, and nothing else.
         cut_after: Promise the whole length, then close the connection after so many bytes.
         holds: Keep it open instead, without a word, until the client closes it.
         headers: Put over the answer's own; ``None`` leaves one out.
@@ -52,6 +55,7 @@ class Fault:
     code: str = ""
     body: bytes | None = None
     vanishes: bool = False
+    endless: bool = False
     cut_after: int | None = None
     holds: bool = False
     headers: Mapping[str, str | None] = field(default_factory=dict)
@@ -229,6 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault and self.fault.vanishes:
             self.close_connection = True
             return None
+        if self.fault and self.fault.endless:
+            return self._continue()
         try:
             if self.fault and self.fault.status:
                 words = self.fault.message.format(token=self.token)
@@ -246,6 +252,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(404, "", f"there is no {self.command} {path}")
         except _Refused as refused:
             self._send_json({"error": refused.message}, refused.status, refused.headers)
+
+    def _continue(self) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            for _ in range(3000):  # a client that is not listened to may never hang up
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.001)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815 - http.server's names
 

@@ -32,6 +32,13 @@ always for a run, it also measures the recorded score again, at its precision, a
 """
 
 
+_README = {
+    "own": "",
+    "foreign": "; README.md is not this package's, and was not compared",
+    "contradicts": "; README.md says other than config.json, which is what counts",
+}
+
+
 def push_command(arguments: list[str]) -> int:
     """Run ``resnet-hub push``."""
     parser = Arguments(
@@ -94,19 +101,21 @@ def verify_command(arguments: list[str]) -> int:
 
     from resnet_hub.weights.folder import check_contents, read_readme
     from resnet_hub.weights.hub import read_model
-    from resnet_hub.weights.readme import contradicts
+    from resnet_hub.weights.readme import standing
 
     card, tensors, path = read_model(model)
     check_contents(card, tensors, path)
     facts: dict[str, Any] = {
         "model": str(model),
         "sha256": card.provenance.sha256,
-        "readme_contradicts": contradicts(read_readme(path.parent), card),
+        "readme": standing(read_readme(path.parent), card),
     }
     if recipe is None:
         receipts = sum(score.receipt is not None for score in card.provenance.scores)
-        facts |= {"verdict": "sound", "receipts": receipts}
+        claims = len(card.provenance.scores) - receipts
+        facts |= {"verdict": "sound", "receipts": receipts, "claims": claims}
         line = f"sound, SHA-256 {card.provenance.sha256}, scores with a receipt: {receipts}"
+        line += f", without: {claims}" * bool(claims)
     else:
         from resnet_hub.cli.console import is_first
 
@@ -115,8 +124,7 @@ def verify_command(arguments: list[str]) -> int:
             return 0
         facts |= asdict(comparison)
         line = _line(comparison)
-    if facts["readme_contradicts"]:
-        line += "; README.md says other than config.json, which is what counts"
+    line += _README[facts["readme"]]
     print(json.dumps(facts, allow_nan=False) if as_json else printable(f"{model}: {line}"))
     return 1 if facts["verdict"] == "differs" else 0
 

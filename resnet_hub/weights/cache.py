@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from resnet_hub.errors import CorruptFile, ResNetHubError
 from resnet_hub.weights.card import CARD_NAME, FILES, WEIGHTS_NAME
+from resnet_hub.weights.catalog import default_of
 from resnet_hub.weights.store import sha256_of, write_folder, write_text
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,10 +47,16 @@ class Entry:
     revisions: tuple[str, ...] = ()
 
     def is_called(self, source: str) -> bool:
-        """Whether a source means this entry: its own name, its repository, a revision of it."""
+        """Whether a source means this entry.
+
+        It may be its name, or its net's if that means it; its URL, the digest left out perhaps; its
+        repository, or a revision of it.
+        """
         own, asked = self.source.removeprefix("hf:"), source.removeprefix("hf:")
-        repo = own.partition("@")[0]
-        return asked in (own, repo, *(f"{repo}@{revision}" for revision in self.revisions))
+        default = default_of(asked)
+        asked = default.name if default else asked
+        url, repo = own.partition("#")[0], own.partition("@")[0]
+        return asked in (own, url, repo, *(f"{repo}@{name}" for name in self.revisions))
 
 
 def root() -> Path:
@@ -119,10 +126,7 @@ def check(folder: Path) -> None:
     note, card = _read_note(folder), folder / CARD_NAME
     # Without a note, as in a folder that was copied here, there is nothing to hold it to.
     if note and (not card.is_file() or sha256_of(card) != note["card"]):
-        raise CorruptFile(
-            f"{card}: changed since it was fetched; `resnet-hub cache clear {note['source']}` and "
-            "fetch it again"
-        )
+        raise CorruptFile(f"{card}: changed since it was fetched; fetch it again")
 
 
 @contextmanager

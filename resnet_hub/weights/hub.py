@@ -19,6 +19,7 @@ from resnet_hub.weights.card import (
 )
 from resnet_hub.weights.folder import read_folder
 from resnet_hub.weights.huggingface import fetch_repo
+from resnet_hub.weights.readme import write_readme
 from resnet_hub.weights.sources import HubRepo, LocalFolder, Published, Source, Url, parse
 from resnet_hub.weights.store import write_text
 from resnet_hub.weights.transfer import download, is_offline, shown
@@ -77,11 +78,19 @@ def read_model(
         if ours:
             cache.check(folder)
         return read_folder(folder)
-    except CorruptFile:
-        if not ours or local_files_only or is_offline():
+    except CorruptFile as error:
+        if not ours:
             raise
+        damage = error
+    if local_files_only or is_offline():
+        raise CorruptFile(
+            f"{damage}; online it is fetched anew, as after `resnet-hub cache clear {source}`"
+        ) from damage
     with cache.set_aside(folder):
-        return read_folder(resolve(source))
+        try:
+            return read_folder(resolve(source))
+        except DataMissing as error:
+            raise DataMissing(f"{damage}, but {error}") from error
 
 
 def _published(source: Published, offline: bool) -> Path:
@@ -107,9 +116,10 @@ def _fetch_url(source: Url, offline: bool) -> Path:
     def fill(place: Path) -> None:
         beside = urljoin(source.url, CARD_NAME)
         download(beside, place / CARD_NAME, most=MOST_BYTES)
-        if read_card(place).provenance.sha256 != source.sha256:
+        card = read_card(place)
+        if card.provenance.sha256 != source.sha256:
             raise CorruptFile(f"{shown(beside)}: is the card of other weights than #sha256= names")
         download(source.url, place / WEIGHTS_NAME, sha256=source.sha256)
-        write_text(place / README_NAME, f"From {shown(source.url)}.\n")
+        write_text(place / README_NAME, write_readme(card, str(source)))
 
     return cache.filled(folder, fill, source=str(source))

@@ -17,11 +17,13 @@ from resnet_hub.counting import parameters
 from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.weights import cache
 from resnet_hub.weights.card import CARD_NAME, MOST_BYTES, README_NAME, WEIGHTS_NAME, read_card
+from resnet_hub.weights.readme import write_readme
 from resnet_hub.weights.sources import HubRepo, is_address
 from resnet_hub.weights.store import sha256_of, write_text
 from resnet_hub.weights.tokens import hidden_token
-from resnet_hub.weights.transfer import download, is_offline, probe
+from resnet_hub.weights.transfer import download, in_time, is_offline, probe
 
+_ANSWER = 30.0  # seconds that the client may take for an answer, redirects included
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -86,7 +88,7 @@ def _fill(source: HubRepo, commit: str, folder: Path) -> None:
             f"{source}: {WEIGHTS_NAME} has SHA-256 {digest[:12]}…, its card says "
             f"{card.provenance.sha256[:12]}…; nothing was kept"
         )
-    write_text(folder / README_NAME, f"From {source}, commit {commit}; the README is there.\n")
+    write_text(folder / README_NAME, write_readme(card, str(HubRepo(source.repo, commit))))
 
 
 def _fetch_file(source: HubRepo, commit: str, name: str, folder: Path, *, most: int) -> str:
@@ -142,8 +144,8 @@ def _metadata(source: HubRepo, url: str) -> Any:
     from huggingface_hub import get_hf_file_metadata
 
     try:
-        with hidden_token():
-            return get_hf_file_metadata(url, timeout=10)
+        # The client's own timeout is that of each byte, and a server may send some for ever.
+        return in_time(hidden_token()(lambda: get_hf_file_metadata(url, timeout=10)), _ANSWER)
     except Exception as error:
         if (reason := _reason(source, error)) is None:
             raise
@@ -163,6 +165,10 @@ def _of_client(source: HubRepo) -> Path | None:
         return None
     folder = Path(str(paths[0])).parent
     try:
+        # Where it can, the client links to a file called by its digest.
+        listed = (folder / CARD_NAME).resolve().name
+        if _DIGEST.fullmatch(listed) and listed != _git_digest(folder / CARD_NAME):
+            return None
         sha256 = read_card(folder).provenance.sha256
         return folder if sha256_of(folder / WEIGHTS_NAME) == sha256 else None
     except (ResNetHubError, OSError):
@@ -193,7 +199,7 @@ def _reason(source: HubRepo, error: Exception) -> str | None:
         status = getattr(error.response, "status_code", "with an error")
         hint = "is HF_TOKEN right?" if status in (401, 403) else "try again"
         return f"the Hub answers {status}; {hint}"
-    if isinstance(error, http_error()):
+    if isinstance(error, (http_error(), OSError)):
         return f"the Hub cannot be reached ({type(error).__name__}); try again"
     if isinstance(error, ValueError):  # a name, a token or an answer that cannot be
         return f"cannot be asked for ({type(error).__name__}); are its name and HF_TOKEN right?"

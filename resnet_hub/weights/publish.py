@@ -1,11 +1,12 @@
 """A model folder into a Hugging Face Hub repository: whole, checked first, by the Hub's client."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from resnet_hub.errors import DataMissing, InvalidSetting
+from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.weights.card import CARD_NAME, FILES, README_NAME, WEIGHTS_NAME, Card
 from resnet_hub.weights.folder import amend_card, check_folder, read_readme
@@ -14,8 +15,10 @@ from resnet_hub.weights.licences import canonical_licence
 from resnet_hub.weights.readme import MARK, kept_words, write_readme
 from resnet_hub.weights.sources import HubRepo, parse
 from resnet_hub.weights.tokens import hidden_token
-from resnet_hub.weights.transfer import is_offline, probe
+from resnet_hub.weights.transfer import in_time, is_offline, probe
 
+_ANSWER = 60.0  # seconds that the client may take for a step
+_SLOWEST = 10_000  # bytes a second that an upload has to have
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOGIN = "set HF_TOKEN or run `hf auth login`"
 
@@ -74,25 +77,29 @@ def push(
     client = _client()
     if licence:
         card = amend_card(folder, lambda now: _licensed(now, licence))
-    refusal = None
+    refusal, done = None, cast(Any, None)
     try:
-        with hidden_token():
-            if not pull_request:
-                _make_place(client, target, private=private)
-            before = client.model_info(target.repo, revision=target.revision).sha
-            done = client.create_commit(
+        if not pull_request:
+            _asked(lambda: _make_place(client, target, private=private))
+        before = _asked(lambda: client.model_info(target.repo, revision=target.revision)).sha
+        files = _files(folder, card, target)
+        done = _asked(
+            lambda: client.create_commit(
                 target.repo,
-                _files(folder, card, target),
+                files,
                 commit_message=f"{card.name}, weights {card.provenance.sha256[:12]}",
                 revision=target.revision,
                 create_pr=pull_request,
-            )
-            there = set(client.list_repo_files(target.repo, revision=done.oid))
+            ),
+            size=sum(file.upload_info.size for file in files),
+        )
+        there = set(_asked(lambda: client.list_repo_files(target.repo, revision=done.oid)))
     except Exception as error:
         if (refusal := _refusal(error, target)) is None:
             raise
     if refusal:  # raised here, where no cause clings to it: a server's words may repeat the token
-        raise DataMissing(f"{target.repo}: not pushed, {refusal}")
+        state = "pushed, but not looked at again" if done else "not pushed"
+        raise DataMissing(f"{target.repo}: {state}, {refusal}")
     if not _COMMIT.fullmatch(str(done.oid)):
         raise DataMissing(f"{target.repo}: the Hub names no commit for what was pushed")
     if missing := set(FILES) - there:
@@ -161,6 +168,16 @@ def _client() -> Any:
     return HfApi(endpoint=constants.ENDPOINT)
 
 
+def _asked(call: Callable[[], Any], *, size: int = 0) -> Any:
+    """Return what the client brings, which knows no timeout but that of each byte.
+
+    Args:
+        call: Asks it.
+        size: Bytes that it sends.
+    """
+    return in_time(hidden_token()(call), _ANSWER + size / _SLOWEST)
+
+
 def _make_place(client: Any, target: HubRepo, *, private: bool) -> None:
     client.create_repo(target.repo, private=private or None, exist_ok=True)
     if private and not client.model_info(target.repo).private:
@@ -177,9 +194,12 @@ def _files(folder: Path, card: Card, target: HubRepo) -> list[Any]:
 
     kept = kept_words(read_readme(folder)) or ""
     readme = write_readme(card, str(target).removeprefix("hf:"), kept=kept)
+    weights = CommitOperationAdd(WEIGHTS_NAME, str(folder / WEIGHTS_NAME))
+    if weights.upload_info.sha256.hex() != card.provenance.sha256:
+        raise CorruptFile(f"{folder}: not pushed, other weights came there meanwhile; push again")
     return [
-        CommitOperationAdd(WEIGHTS_NAME, str(folder / WEIGHTS_NAME)),
-        CommitOperationAdd(CARD_NAME, str(folder / CARD_NAME)),
+        weights,
+        CommitOperationAdd(CARD_NAME, card.to_json().encode()),
         CommitOperationAdd(README_NAME, readme.encode()),
     ]
 
@@ -196,7 +216,7 @@ def _refusal(error: Exception, target: HubRepo) -> str | None:
         return _reason(error.response.status_code)
     if isinstance(error, (http_error(), OSError)):
         kind = type(error).__name__
-        return f"the connection broke ({kind}); nothing was committed, try again"
+        return f"the connection broke ({kind}); push again, what is there is not sent twice"
     if isinstance(error, ValueError | KeyError | TypeError):
         return f"the client does not understand the Hub's answer ({type(error).__name__})"
     return None
@@ -212,4 +232,4 @@ def _reason(status: int) -> str:
         413: "the Hub takes no file that large",
         429: "the Hub asks for patience; try again later",
     }
-    return known.get(status, f"the Hub answers {status}; nothing was committed, try again")
+    return known.get(status, f"the Hub answers {status}; try again")

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from resnet_hub.counting import multiply_adds, parameters
 from resnet_hub.errors import printable
@@ -21,6 +22,7 @@ _USES = re.compile(r"(?<=from_pretrained)\(.*\)")
 _NOTICE = "# Written from config.json, and anew with each score; words of your own go at the end."
 MARK = "<!-- What stands below this line is yours, and is kept. -->\n"
 """Last line of what this package writes into a README."""
+Standing = Literal["own", "foreign", "contradicts"]
 _MARKED = re.compile(f"^{re.escape(MARK)}", re.MULTILINE)
 
 
@@ -45,12 +47,23 @@ def kept_words(readme: str) -> str | None:
     return parts[1] if len(parts) == 2 else None
 
 
-def contradicts(readme: str, card: Card) -> bool:
-    """Whether a README that this package wrote says other things now than the card does."""
+def standing(readme: str, card: Card) -> Standing:
+    """Return whether a README says what the card does.
+
+    Args:
+        readme: The whole text.
+        card: The card beside it.
+
+    Returns:
+        ``"own"`` where this package wrote it from that card, ``"foreign"`` where it wrote none of
+        it, and ``"contradicts"`` where it wrote one that says other things now.
+    """
     parts = _MARKED.split(readme, maxsplit=1)
+    if len(parts) < 2:
+        return "foreign"
     # What the example calls the model is the one thing that the card does not tell.
     own, found = (_USES.sub("", text) for text in (_written(card, ""), parts[0]))
-    return len(parts) == 2 and own != found
+    return "own" if own == found else "contradicts"
 
 
 def _written(card: Card, uses: str) -> str:

@@ -28,7 +28,8 @@ def hidden_token() -> Iterator[None]:
     try:
         yield
     finally:
-        logging.setLogRecordFactory(before)
+        if logging.getLogRecordFactory() is scrubbed:  # else one of another thread needs this one
+            logging.setLogRecordFactory(before)
 
 
 def without_token(text: str) -> str:

@@ -7,13 +7,15 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
 from contextlib import closing, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from threading import Thread, Timer
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import (
@@ -39,6 +41,7 @@ _STALLED = 20.0  # seconds without a byte
 _GRACE, _SLOWEST = 60.0, 1000  # seconds, after which a mean of so many bytes a second is due
 _TRIES = 5  # in a row that bring nothing new
 _BLOCK = 1 << 20
+_Answer = TypeVar("_Answer")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # ours, not the network's
 
 
@@ -57,22 +60,45 @@ def probe(url: str) -> None:
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     if host not in ("localhost", "127.0.0.1", "::1") and parts.scheme in getproxies():
         return  # the proxy's door is another one, and what is behind it is its own affair
-    failed: list[BaseException] = [TimeoutError("it does not answer")]
 
     def knock() -> None:
-        try:
-            socket.create_connection((host, port), timeout=_PATIENCE).close()
-            failed.clear()
-        except Exception as error:  # what a thread does not catch, it prints
-            failed[0] = error
+        socket.create_connection((host, port), timeout=_PATIENCE).close()
 
-    # In a thread, because looking a name up heeds no timeout.
-    thread = Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    if failed:
-        reason = getattr(failed[0], "strerror", None) or failed[0]
-        raise DataMissing(f"{host}:{port} cannot be reached ({reason}); try again online")
+    try:
+        in_time(knock, _PATIENCE)  # looking a name up heeds no timeout
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataMissing(
+            f"{host}:{port} cannot be reached ({reason}); try again online"
+        ) from error
+
+
+def in_time(call: Callable[[], _Answer], seconds: float) -> _Answer:
+    """Return what a call returns that heeds no timeout, or not that of the whole.
+
+    Args:
+        call: Goes on in a thread of its own, and beyond its time without anybody who listens.
+        seconds: How long it may take.
+
+    Raises:
+        TimeoutError: It took longer.
+        Exception: What the call raised.
+    """
+    answer: Future[_Answer] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # what a thread does not catch, it prints
+            answer.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except Late as error:
+        if answer.done():  # the call's own, or just now
+            return answer.result()
+        raise TimeoutError(f"no answer in {seconds:.0f} seconds") from error
 
 
 def download(

@@ -1,6 +1,7 @@
 """``resnet-hub cache``: what was fetched, and removing it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def test_it_clears_one_or_all(cached: list[str], capsys):
     assert "freed in" in capsys.readouterr().out
     assert command("cache", "clear") == 0
     assert cache.entries() == []
+
+
+def test_a_nets_bare_name_and_a_url_without_its_digest_are_known(cached: list[str]):
+    net, url = ResNet("cifar_resnet20"), "https://host/model.safetensors"
+    net.save_pretrained(cache.published("resnet50.tv_v2"))
+
+    def fill(folder: Path) -> None:
+        for path in cache.published("resnet50.tv_v2").iterdir():
+            shutil.copy(path, folder)
+
+    cache.filled(cache.root() / "urls" / "a-b", fill, source=f"{url}#sha256={'0' * 64}")
+    for source in ("resnet50", url):
+        assert command("cache", "clear", source) == 0
+    assert [entry.source for entry in cache.entries()] == cached
 
 
 def test_what_is_not_cached_cannot_be_cleared(cached: list[str], capsys):

@@ -69,9 +69,10 @@ def test_a_sound_folder_is_said_to_be_sound(model: Path, capsys):
     assert facts == {
         "model": str(model),
         "sha256": digest,
-        "readme_contradicts": False,
+        "readme": "own",
         "verdict": "sound",
         "receipts": 1,
+        "claims": 0,
     }
     assert command("verify", model) == 0
     expected = f"{model}: sound, SHA-256 {digest}, scores with a receipt: 1\n"
@@ -97,13 +98,18 @@ def test_a_readme_that_says_other_things_than_the_card_is_told(model: Path, caps
     readme = model / "README.md"
     text = readme.read_text()
     readme.write_text(text + "My own words.\n")
-    assert verified(capsys, model)[1]["readme_contradicts"] is False
+    assert verified(capsys, model)[1]["readme"] == "own"
     top1 = f"{read_card(model).provenance.scores[0].top1:.2%}"
     readme.write_text(text.replace(top1, "99.99%"))
     code, facts = verified(capsys, model, "--data=Digits")
-    assert (code, facts["verdict"], facts["readme_contradicts"]) == (0, "same bits", True)
+    assert (code, facts["verdict"], facts["readme"]) == (0, "same bits", "contradicts")
     assert command("verify", model) == 0
     expected = "; README.md says other than config.json, which is what counts\n"
+    assert capsys.readouterr().out.endswith(expected)
+    readme.write_text(readme.read_text().replace(MARK, ""))
+    assert verified(capsys, model)[1]["readme"] == "foreign"
+    assert command("verify", model) == 0
+    expected = "; README.md is not this package's, and was not compared\n"
     assert capsys.readouterr().out.endswith(expected)
 
 
@@ -113,6 +119,8 @@ def test_scores_that_are_not_measured_are_told(model: Path, capsys):
     expected = "; not measured: Digits test (top-1 99.99%, n = 360, without a receipt)\n"
     assert capsys.readouterr().out.endswith(expected)
     assert verified(capsys, model, "--data=Digits")[1]["unmeasured"][0]["top1"] == 0.9999
+    assert command("verify", model) == 0
+    assert capsys.readouterr().out.endswith(", scores with a receipt: 1, without: 1\n")
 
 
 def test_weights_of_another_net_are_refused_though_their_hash_is_in_the_card(
@@ -246,7 +254,9 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again_and_verified(
     (weights,) = cache.root().rglob("model.safetensors")
     flip_last_bit(weights)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "damaged (SHA-256" in refusal(capsys, "verify", "org/net")
+    message = refusal(capsys, "verify", "org/net")
+    assert "damaged (SHA-256" in message
+    assert message.endswith("as after `resnet-hub cache clear hf:org/net`")
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert verified(capsys, "org/net")[1]["verdict"] == "sound"
 

@@ -133,7 +133,7 @@ def test_a_card_that_changed_since_it_was_fetched_is_refused(home: Path):
     folder = cache.filled(cache.published("net.a"), fill, source="net.a")
     cache.check(folder)
     (folder / "config.json").write_text("other")
-    words = r"config\.json: changed since it was fetched; `resnet-hub cache clear net\.a` and fetch"
+    words = r"config\.json: changed since it was fetched; fetch it again"
     with pytest.raises(CorruptFile, match=words):
         cache.check(folder)
     (folder / "config.json").unlink()

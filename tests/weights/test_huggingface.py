@@ -20,7 +20,7 @@ from small_runs import environment
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.weights import cache
+from resnet_hub.weights import cache, huggingface
 
 SMALL = Architecture(depths=(1, 1, 1), block="basic", stem="cifar", width=8, classes=10)
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -339,6 +339,26 @@ def test_a_copy_of_the_hubs_own_client_is_used_if_it_is_whole(hub, monkeypatch):
     assert len(hub.log) > before
 
 
+@pytest.mark.fault("H3")
+def test_a_copy_of_the_hubs_own_client_with_another_card_is_not_used(hub, files):
+    from huggingface_hub import snapshot_download
+
+    card = (Path(snapshot_download("org/net")) / "config.json").resolve()
+    changed = files["config.json"].replace(b'"size": 32', b'"size": 16')
+    assert changed != files["config.json"]
+    card.write_bytes(changed)
+    assert ResNet.from_pretrained("org/net").preprocess.size == 32
+
+
+@pytest.mark.fault("H8")
+def test_an_answer_that_does_not_end_is_given_up(hub, monkeypatch):
+    monkeypatch.setattr(huggingface, "_ANSWER", 0.5)
+    hub.faults.append(Fault("HEAD", endless=True))
+    assert refusal(DataMissing, "org/net") == (
+        "hf:org/net: the Hub cannot be reached (TimeoutError); try again"
+    )
+
+
 def test_a_commit_is_that_commit(hub, files, tmp_path: Path):
     other = hub.repos["org/net"].branches["main"]
     hub.repos["org/net"].branches["b" * 40] = other
@@ -445,8 +465,8 @@ def test_a_cached_card_that_was_changed_is_fetched_again(hub, tmp_path: Path, fi
     ResNet.from_pretrained("org/net")
     (card,) = (tmp_path / "torch").rglob("*/config.json")
     card.write_text(card.read_text().replace('"size": 32', '"size": 16'))
-    assert "changed since it was fetched; `resnet-hub cache clear hf:org/net@" in refusal(
-        CorruptFile, "org/net", local_files_only=True
-    )
+    message = refusal(CorruptFile, "org/net", local_files_only=True)
+    assert "config.json: changed since it was fetched; " in message
+    assert message.endswith("`resnet-hub cache clear hf:org/net`")
     assert ResNet.from_pretrained("org/net").preprocess.size == 32
     assert card.read_bytes() == files["config.json"]

@@ -16,6 +16,7 @@ from reference_nets import fill
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights import publish
 from resnet_hub.weights.card import read_card
 from resnet_hub.weights.provenance import Provenance, Score
 from resnet_hub.weights.publish import push
@@ -381,6 +382,38 @@ def test_a_connection_that_breaks_is_one_line_and_leaves_no_half(
     assert len(hub.repos["org/net"].commits) == 2
     hub.faults.clear()
     assert push(folder, "org/net").changed
+
+
+@pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/commit/"])
+def test_an_answer_that_does_not_end_is_given_up(
+    hub: LoopbackHub, folder: Path, monkeypatch, pattern: str
+):
+    monkeypatch.setattr(publish, "_ANSWER", 1)
+    monkeypatch.setattr(publish, "_SLOWEST", 1 << 40)
+    hub.faults.append(Fault(pattern, endless=True))
+    message = refused(DataMissing, folder, "org/net")
+    assert message.startswith("org/net: not pushed, the connection broke (TimeoutError)")
+
+
+def test_what_was_committed_before_the_hub_failed_is_said_to_be_there(
+    hub: LoopbackHub, folder: Path
+):
+    hub.faults.append(Fault("GET .*/tree/", status=404))
+    message = refused(DataMissing, folder, "org/net")
+    assert message.startswith("org/net: pushed, but not looked at again, ")
+    assert len(hub.repos["org/net"].commits) == 2
+
+
+def test_weights_that_come_while_it_is_pushed_never_go_under_the_old_card(
+    hub: LoopbackHub, folder: Path, monkeypatch
+):
+    def make(*_: object, **__: object) -> None:
+        hub.add("org/net", {"a": b""})
+        saved(folder, WHOLE, seed=1)
+
+    monkeypatch.setattr(publish, "_make_place", make)
+    assert "other weights came there meanwhile" in refused(CorruptFile, folder, "org/net")
+    assert len(hub.repos["org/net"].commits) == 1
 
 
 def test_a_pull_request_against_a_branch_that_is_not_there_is_one_line(
