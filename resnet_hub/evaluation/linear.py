@@ -44,10 +44,9 @@ class Linear:
     def answers(self, features: Tensor, *, most: int = 5) -> Tensor:
         """Return the likeliest classes, int64 ``(N, min(most, K))``, in order, on the CPU."""
         count = min(most, len(self.classes))
-        best = [
-            self.logits(part).topk(count, dim=1).indices for part in torch.split(features, _ROWS)
-        ]
-        return self.classes[torch.cat(best)].cpu()
+        parts = torch.split(features, _ROWS)
+        best = torch.cat([self.logits(part).topk(count, dim=1).indices for part in parts])
+        return self.classes[best].cpu()
 
 
 @dataclass(frozen=True)
@@ -114,13 +113,7 @@ def fit(features: Tensor, labels: Tensor, *, l2: float, start: Linear | None = N
     fitted = Linear(*leaves, mean, scale, classes)
 
     def closure() -> Tensor:
-        loss = l2 / 2 * weight.detach().square().sum()
-        weight.grad, bias.grad = l2 * weight.detach(), torch.zeros_like(bias)
-        for part, own in zip(*(torch.split(x, _ROWS) for x in (features, targets)), strict=True):
-            share = F.cross_entropy(fitted.logits(part), own, reduction="sum") / len(features)
-            for leaf, slope in zip(leaves, torch.autograd.grad(share, leaves), strict=True):
-                leaf.grad += slope
-            loss += share.detach()
+        loss, (weight.grad, bias.grad) = _objective(fitted, features, targets, l2)
         return loss
 
     optimizer = torch.optim.LBFGS(
@@ -132,6 +125,21 @@ def fit(features: Tensor, labels: Tensor, *, l2: float, start: Linear | None = N
     )
     cast(Any, optimizer).step(closure)
     return Linear(weight.detach(), bias.detach(), mean, scale, classes)
+
+
+def _objective(
+    fitted: Linear, features: Tensor, targets: Tensor, l2: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Return what is minimised, and its slopes by weight and bias, some rows at a time."""
+    weight, bias = fitted.weight, fitted.bias
+    total = l2 / 2 * weight.detach().square().sum()
+    slopes = [l2 * weight.detach(), torch.zeros_like(bias)]
+    for part, own in zip(torch.split(features, _ROWS), torch.split(targets, _ROWS), strict=True):
+        loss = F.cross_entropy(fitted.logits(part), own, reduction="sum") / len(features)
+        more = torch.autograd.grad(loss, (weight, bias))
+        slopes = [one + other for one, other in zip(slopes, more, strict=True)]
+        total += loss.detach()
+    return total, slopes
 
 
 def _moments(features: Tensor, exact: torch.dtype) -> tuple[Tensor, Tensor]:
