@@ -16,7 +16,7 @@ STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _ROWS = 8192
 """Rows in double precision at a time, however many there are."""
 
-_STEPS, _GRADIENT, _CHANGE = 200, 1e-7, 1e-8
+_STEPS, _GRADIENT, _CHANGE = 200, 1e-7, 1e-9
 """Most steps of a search, and the largest slope and the change of the loss at which it ends."""
 
 

@@ -417,7 +417,8 @@ def test_the_same_images_as_evaluation_reads_them(samples: list[tuple[str, int]]
         samples, sizes, classes=3, sizes=((0, 8), (1, 16)), on_bad_image="skip", fill=True
     )
     plain = training.as_evaluated(preprocess)
-    assert same(plain[chosen(2, 9)], files(samples, EVALUATION)[chosen(2, 9)])
+    expected = ImageFiles(samples, EVALUATION, classes=3, size=SIZE)
+    assert same(plain[chosen(2, 9)], expected[chosen(2, 9)])
     assert same(pickle.loads(pickle.dumps(plain))[chosen(2)], plain[chosen(2)])
     assert plain.stamp() == training.stamp()
     Path(samples[5][0]).write_bytes(b"broken")
