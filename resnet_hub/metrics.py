@@ -1,10 +1,28 @@
-"""The metrics: mean loss with top-1 and top-5, or with the share of soft targets that was met."""
+"""The metrics: mean loss with top-1 and top-5, or the share of soft targets met; intervals."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a fraction: of what share would this count be no surprise.
+
+    E. B. Wilson 1927; unlike the normal one it stays within [0, 1], and has a width at 0 and 1.
+
+    Args:
+        hits: How many of the ``n``.
+        n: Above 0.
+    """
+    z, share = 1.959963984540054, hits / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # At the ends the sums are 0 and 1 but for rounding.
+    low, high = centre - half, centre + half
+    return (0.0 if hits == 0 else low), (1.0 if hits == n else high)
 
 
 class _Sums(Metric):

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from resnet_hub.metrics import Scores, SoftScores
+from resnet_hub.metrics import Scores, SoftScores, wilson
 
 
 def answers(count: int, classes: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,3 +175,13 @@ def test_sums_of_the_other_metric_are_not_taken_for_own_ones(kind: type, other: 
     found.scores.reset()
     found.load_state_dict(module(other).state_dict())
     assert found.scores.loss == 0
+
+
+@pytest.mark.parametrize("n", [1, 7, 1017, 50_000])
+@pytest.mark.parametrize("share", [0, 0.3, 0.9164, 1])
+def test_wilsons_interval_is_scipys(n: int, share: float):
+    hits = round(share * n)
+    expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    low, high = wilson(hits, n)
+    assert 0 <= low <= hits / n <= high <= 1

@@ -17,13 +17,14 @@ COMMANDS = {
     "tune": ("resnet_hub.cli.tune", "find a learning rate or a batch size to begin with"),
     "data": ("resnet_hub.cli.data", "check a data set for damage before a run"),
     "test": ("resnet_hub.cli.test", "score a model folder or a run on a data set"),
+    "probe": ("resnet_hub.cli.probe", "how good a net's features are for a data set, untrained"),
     "verify": ("resnet_hub.cli.publish", "check a model folder, and its scores if data is given"),
     "push": ("resnet_hub.cli.publish", "upload a model folder to the Hugging Face Hub"),
     "predict": ("resnet_hub.cli.models", "name what pictures show"),
     "list": ("resnet_hub.cli.nets", "every net: parameters, multiply-adds, published error"),
     "info": ("resnet_hub.cli.nets", "one net or model folder in detail"),
     "export": ("resnet_hub.cli.export", "turn a run into a model folder, ONNX or torch.export"),
-    "cache": ("resnet_hub.cli.cache", "list or remove the weights that were fetched"),
+    "cache": ("resnet_hub.cli.cache", "list or remove fetched weights and kept features"),
     "convert": ("resnet_hub.cli.convert", "turn other projects' checkpoints into ours, and back"),
 }
 

@@ -97,7 +97,7 @@ def verify_command(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     name, flags = read_arguments("verify", [a for a in arguments if a != "--json"])
     measures = "data" in flags.values or (expanded(name) / "recipe.yaml").is_file()
-    recipe, model = recipe_of(name, flags) if measures else (None, name)
+    recipe, model = recipe_of(name, flags, command="verify") if measures else (None, name)
 
     from resnet_hub.weights.folder import check_contents, read_readme
     from resnet_hub.weights.hub import read_model

@@ -1,7 +1,7 @@
 """``resnet-hub test``: score a model folder or a run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,11 +47,18 @@ def test_command(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     keep = "--no-record" not in arguments
     name, flags = read_arguments("test", [a for a in arguments if a not in SWITCHES])
-    return _score(*recipe_of(name, flags), keep=keep, as_json=as_json)
+    return _score(*recipe_of(name, flags, command="test"), keep=keep, as_json=as_json)
 
 
-def read_arguments(command: str, arguments: list[str]) -> tuple[str, Layer]:
+def read_arguments(
+    command: str, arguments: list[str], *, own: Collection[str] = ()
+) -> tuple[str, Layer]:
     """Return the one thing that a measuring command names, and its flags.
+
+    Args:
+        command: The command, for messages.
+        arguments: Without switches.
+        own: Flags that this command alone takes, their values as text.
 
     Raises:
         InvalidSetting: Not one thing, or flags of other sections.
@@ -62,15 +69,21 @@ def read_arguments(command: str, arguments: list[str]) -> tuple[str, Layer]:
             f"{command}: needs one model folder or run (see `resnet-hub {command} --help`)"
         )
     for section in flags.values:
-        if section not in ("data", "trainer", "seed"):
+        if section not in ("data", "trainer", "seed", *own):
+            others = "".join(f"--{name}, " for name in own)
             raise InvalidSetting(
-                f"--{section}: {command} takes --data…, --trainer…, --seed and --json"
+                f"--{section}: {command} takes --data…, --trainer…, {others}--seed and --json"
             )
     return names[0], flags
 
 
-def recipe_of(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
+def recipe_of(name: str, flags: Layer, *, command: str) -> tuple[Recipe, str | Path]:
     """Return what to score on, and the model folder (a run's own, where a run was named).
+
+    Args:
+        name: A model folder, run, checkpoint, or a name of weights.
+        flags: What the command line says.
+        command: The command, for messages.
 
     Raises:
         DataMissing: No such folder, or a run without a model yet.
@@ -81,7 +94,7 @@ def recipe_of(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
         if not (folder / "model").is_dir():
             raise DataMissing(
                 f"{folder}: the run has no model/ yet; finish it by `resnet-hub fit --resume`, or "
-                "`resnet-hub export` what it has and test that"
+                f"`resnet-hub export` what it has and {command} that"
             )
         return _own_recipe(read_file(folder / "recipe.yaml"), flags), folder / "model"
     if _is_checkpoint(folder):
@@ -91,7 +104,7 @@ def recipe_of(name: str, flags: Layer) -> tuple[Recipe, str | Path]:
         return _own_recipe(Layer(recipe if isinstance(recipe, dict) else {}), flags), name
     if "data" not in flags.values:
         _check_named(name)
-        raise InvalidSetting("test: a model needs --data NAME and its --data.root DIR")
+        raise InvalidSetting(f"{command}: a model needs --data NAME and its --data.root DIR")
     return check(flags), name
 
 
@@ -138,6 +151,19 @@ def opened(recipe: Recipe, preprocess: "Preprocess") -> "DataModule":
     return data.open()
 
 
+def net_of(model: str | Path) -> "ResNet":
+    """Return the net of what :func:`recipe_of` returned.
+
+    Raises:
+        ResNetHubError: It cannot be loaded.
+    """
+    from resnet_hub.learning.export import read_net
+    from resnet_hub.nets.resnet import ResNet
+
+    is_checkpoint = _is_checkpoint(expanded(model))
+    return read_net(model)[0] if is_checkpoint else ResNet.from_pretrained(model)
+
+
 def measured(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Score":
     """Return a net's score, with nothing but the result left for standard output.
 
@@ -154,11 +180,8 @@ def measured(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "
 
 def _score(recipe: Recipe, model: str | Path, *, keep: bool, as_json: bool) -> int:
     from resnet_hub.cli.console import is_first, say
-    from resnet_hub.learning.export import read_net
-    from resnet_hub.nets.resnet import ResNet
 
-    is_checkpoint = _is_checkpoint(expanded(model))
-    net = read_net(model)[0] if is_checkpoint else ResNet.from_pretrained(model)
+    net = net_of(model)
     result = measured(net, opened(recipe, net.preprocess), recipe.trainer)
     if not is_first():
         return 0

@@ -73,6 +73,14 @@ class ArrayDataset:
             digest.update(images.numpy().tobytes())
         return digest.hexdigest()
 
+    def stamp(self) -> str:
+        """Return the fingerprint, which every pixel counts in."""
+        return self.fingerprint()
+
+    def as_evaluated(self, preprocess: Preprocess) -> "ArrayDataset":
+        """Return the same samples without a policy; they are cropped on the device."""
+        return ArrayDataset(self.images, self.labels, self.seed, self.rows)
+
     def mean_image(self) -> tuple[float, ...]:
         """Return the split's mean image: ``C·H·W`` numbers in [0, 1], rounded to 6 decimals."""
         total = torch.zeros(self.images.shape[1:], dtype=torch.int64)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor, arange, from_numpy
+from torch import Tensor, arange, device, from_numpy
 from torch.utils.data import Sampler
 
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import permutation, sample_keys
 
 
@@ -33,6 +34,12 @@ class Batch(NamedTuple):
     skipped: int = 0
     pixels: Tensor | None = None
     epoch: int = 0
+
+    def moved(self, place: device) -> "Batch":
+        """Return the batch as the loader yields it, on a device."""
+        # Not called to(): Lightning would then call it, and it moves pixels too.
+        names = ("images", "labels", "indices", "keys")
+        return self._replace(**{name: getattr(self, name).to(place) for name in names})
 
 
 class Selection(NamedTuple):
@@ -76,6 +83,14 @@ class BatchedDataset(Protocol):
 
     def fingerprint(self) -> str:
         """Return a hex SHA-256: other samples, labels or another order have another one."""
+        ...
+
+    def stamp(self) -> str:
+        """Return a hex SHA-256 that other pixels have another of too, read in evaluation."""
+        ...
+
+    def as_evaluated(self, preprocess: Preprocess) -> "BatchedDataset":
+        """Return the same samples as evaluation reads them: nothing is random, none stands in."""
         ...
 
 

@@ -6,7 +6,9 @@ Apart from the data module, so that workers which do not share memory import no 
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,7 +24,7 @@ from resnet_hub.data.policies import Policy
 from resnet_hub.data.settings import Knots
 from resnet_hub.data.sizes import training_size
 from resnet_hub.errors import BadData, InvalidSetting
-from resnet_hub.preprocess import Interpolation
+from resnet_hub.preprocess import Interpolation, Preprocess
 from resnet_hub.randomness import keyed_generator
 
 Transform = Callable[[Image.Image], Tensor]
@@ -103,6 +105,32 @@ class ImageFiles:
         for path in self._paths:
             digest.update(b"/".join(bytes(path).rsplit(b"/", 2)[-2:]) + b"\0")
         return digest.hexdigest()
+
+    def stamp(self) -> str:
+        """Return a hex SHA-256 over names, labels, sizes and times of change, and the reading.
+
+        Whoever changes a file's bytes and keeps both its size and its time is not found out.
+
+        Raises:
+            BadData: A file is gone.
+        """
+        how = f"{self.fingerprint()} {self.exif} {self.on_bad_image}"
+        digest = hashlib.sha256(how.encode())
+        for path in self._paths:
+            name = os.fsdecode(bytes(path))
+            try:
+                found = Path(name).stat()
+            except OSError as error:
+                raise BadData(f"{name}: {error.strerror}") from error
+            digest.update(f" {found.st_size} {found.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+    def as_evaluated(self, preprocess: Preprocess) -> "ImageFiles":
+        """Return the same images, cropped at the centre; one that is skipped leaves a gap."""
+        plain = copy(self)
+        plain.sizes, plain.fill = ((0, preprocess.size),), False
+        plain.transforms = {preprocess.size: preprocess.crop}
+        return plain
 
     def path(self, index: int) -> str:
         """Return the file of one sample."""

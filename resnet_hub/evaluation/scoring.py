@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import lightning as L
+
 from resnet_hub.data.module import DataModule
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.measure import measure
@@ -27,11 +29,14 @@ def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = 
         InvalidSetting: Net, data or trainer options do not go together.
         ResNetHubError: The data cannot be read.
     """
-    options = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        **(trainer or {}),
-        "logger": False,
-        "enable_checkpointing": False,
-    }
-    return measure(make_trainer(options), Classifier(net), data)
+    return measure(quiet_trainer(trainer or {}), Classifier(net), data)
+
+
+def quiet_trainer(options: Mapping[str, Any]) -> L.Trainer:
+    """Return Lightning's Trainer with these options, which shows and writes nothing of its own.
+
+    Raises:
+        InvalidSetting: Lightning refuses them.
+    """
+    shown = {"enable_progress_bar": False, "enable_model_summary": False, **options}
+    return make_trainer({**shown, "logger": False, "enable_checkpointing": False})

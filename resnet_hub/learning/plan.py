@@ -114,12 +114,8 @@ def check_match(net: ResNet, data: DataModule) -> None:
     Raises:
         InvalidSetting: It does not.
     """
-    name, channels, classes = type(data).__name__, data.preprocess.channels, len(data.labels)
-    if channels != net.architecture.in_channels:
-        raise InvalidSetting(
-            f"net: takes {net.architecture.in_channels} image channels, but {name} has {channels}; "
-            f"give in_channels={channels}"
-        )
+    check_channels(net, data)
+    name, classes = type(data).__name__, len(data.labels)
     if classes != net.architecture.classes:
         raise InvalidSetting(f"net: {net.architecture.classes} classes, but {name} has {classes}")
     for number, (own, other) in enumerate(zip(net.labels or (), data.labels, strict=False)):
@@ -128,6 +124,20 @@ def check_match(net: ResNet, data: DataModule) -> None:
                 f"net: its class {number} is {own!r}, but {name}'s is {other!r}; "
                 "from_pretrained(…, classes=NAMES) gives a fresh head for other classes"
             )
+
+
+def check_channels(net: ResNet, data: DataModule) -> None:
+    """Check that a net takes a data set's images.
+
+    Raises:
+        InvalidSetting: It does not.
+    """
+    channels = data.preprocess.channels
+    if channels != net.architecture.in_channels:
+        raise InvalidSetting(
+            f"net: takes {net.architecture.in_channels} image channels, but {type(data).__name__} "
+            f"has {channels}; give in_channels={channels}"
+        )
 
 
 def check_all_seen(trainer: L.Trainer, seen: int) -> None:

@@ -15,8 +15,6 @@ from resnet_hub.learning.trainer import losses_named
 
 Reduce = Callable[[Tensor], Tensor]
 
-_MOVED = ("images", "labels", "indices", "keys")  # a batch's tensors, which go to the device
-
 
 def make_precise(
     trainer: L.Trainer, classifier: Classifier, data: DataModule, *, epoch: int
@@ -133,5 +131,4 @@ def _training_images(
     for number, batch in enumerate(loader):
         if number * ranks + trainer.global_rank >= batches:
             return
-        moved = batch._replace(**{n: getattr(batch, n).to(device) for n in _MOVED})
-        yield data.prepare(moved, train=True).images
+        yield data.prepare(batch.moved(device), train=True).images

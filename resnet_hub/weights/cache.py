@@ -32,19 +32,21 @@ _KINDS = ("published", "hub", "urls")
 
 @dataclass(frozen=True)
 class Entry:
-    """One cached model folder.
+    """One cached folder: a model's, or of what a net gave (:mod:`~resnet_hub.weights.outputs`).
 
     Attributes:
-        source: What ``from_pretrained`` calls it.
+        source: What ``from_pretrained`` and ``resnet-hub cache`` call it.
         folder: Where it lies.
         size: Its bytes.
         revisions: Branches and tags of a repository that mean it.
+        about: What it holds, where the source does not say.
     """
 
     source: str
     folder: Path
     size: int
     revisions: tuple[str, ...] = ()
+    about: str = ""
 
     def is_called(self, source: str) -> bool:
         """Whether a source means this entry.
@@ -109,7 +111,7 @@ def filled(folder: Path, fill: Callable[[Path], None], *, source: str) -> Path:
 
     if holds(folder):
         return folder
-    with _locked(folder), _unwound_by_sigterm():
+    with locked(folder), _unwound_by_sigterm():
         if not holds(folder):  # another process may have filled it meanwhile
             _sweep(folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -136,14 +138,14 @@ def set_aside(folder: Path) -> Iterator[None]:
     If another comes into its place it goes, else it is put back: a server may be down.
     """
     aside = folder.with_name(f".aside-{folder.name}")
-    with _locked(folder):
+    with locked(folder):
         shutil.rmtree(aside, ignore_errors=True)
         if folder.exists():
             folder.rename(aside)
     try:
         yield
     finally:
-        with _locked(folder):
+        with locked(folder):
             if aside.exists() and not folder.exists():
                 aside.rename(folder)
             shutil.rmtree(aside, ignore_errors=True)
@@ -159,7 +161,7 @@ def remember(name: str, sha256: str) -> None:
         CorruptFile: The name had another digest before.
     """
     book = root() / "digests.json"
-    with _locked(book):
+    with locked(book):
         known = _read_digests(book)
         if known.setdefault(name, sha256) != sha256:
             raise CorruptFile(
@@ -177,18 +179,22 @@ def entries(source: str | None = None) -> list[Entry]:
             folder = card.parent
             if folder.name.startswith("."):  # being filled, or set aside
                 continue
-            size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-            entry = Entry(_source(kind, folder), folder, size, _revisions(kind, folder))
+            entry = Entry(_source(kind, folder), folder, bytes_in(folder), _revisions(kind, folder))
             if source is None or entry.is_called(source):
                 found.append(entry)
     return found
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of a folder's files."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
 def clear(source: str | None = None) -> list[Entry]:
     """Remove one source, or all, and whatever interrupted downloads left; return what went."""
     gone = entries(source)
     for entry in gone:
-        with _locked(entry.folder):
+        with locked(entry.folder):
             shutil.rmtree(entry.folder, ignore_errors=True)
             _note(entry.folder).unlink(missing_ok=True)
     for kind in _KINDS:
@@ -245,8 +251,12 @@ def _read_digests(book: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that dies with its process."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a place in the cache, which dies with its process.
+
+    Raises:
+        ResNetHubError: The cache cannot be written.
+    """
     lock = path.parent / f".{path.name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

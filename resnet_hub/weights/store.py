@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -51,7 +52,9 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, lambda file: file.write(text.encode()))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors as safetensors, contiguous and on the CPU, as :func:`write_file` does."""
     plain: dict[str, Tensor] = {}
     places = set()
@@ -61,7 +64,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         # safetensors takes no two names for one memory, which tied weights are.
         plain[name] = own.clone() if place in places else own
         places.add(place)
-    data = safetensors.torch.save(plain, metadata={"format": "pt"})
+    data = safetensors.torch.save(plain, metadata={"format": "pt", **(metadata or {})})
     write_file(path, lambda file: file.write(data))
 
 
@@ -163,6 +166,16 @@ def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hex SHA-256 over tensors' names, types, shapes and numbers, in any order alike."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        own = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{own.dtype}\0{tuple(own.shape)}\0".encode())
+        digest.update(own.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from small_runs import command, refusal
 
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.weights import cache
+from resnet_hub.weights import cache, outputs
 
 
 @pytest.fixture
@@ -58,6 +59,30 @@ def test_what_is_not_cached_cannot_be_cleared(cached: list[str], capsys):
     message = refusal(capsys, "cache", "clear", "resnet50")
     assert message == "resnet50: not cached (`resnet-hub cache list` shows what is)"
     assert len(cache.entries()) == 2
+
+
+def test_what_nets_gave_is_listed_and_cleared_too(cached: list[str], capsys):
+    for split in ("test", "train"):
+        made = {"values": torch.zeros(100)}
+        outputs.kept({"split": split}, lambda made=made: made, about=f"features for {split}")
+    assert command("cache", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.partition("  (")[2] for line in lines[2:4]) == [
+        "features for test)",
+        "features for train)",
+    ]
+    assert command("cache", "list", "outputs", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [fact["source"] for fact in facts] == [e.source for e in outputs.entries()]
+    assert {fact["about"] for fact in facts} == {"features for test", "features for train"}
+    assert command("cache", "clear", facts[0]["source"]) == 0
+    assert [entry.source for entry in outputs.entries()] == [facts[1]["source"]]
+    assert command("cache", "clear", "outputs") == 0
+    assert outputs.entries() == []
+    assert [entry.source for entry in cache.entries()] == cached
+    outputs.kept({}, lambda: {"values": torch.zeros(1)}, about="x")
+    assert command("cache", "clear") == 0
+    assert outputs.entries() == cache.entries() == []
 
 
 def test_an_empty_cache_is_no_error(tmp_path: Path, monkeypatch, capsys):

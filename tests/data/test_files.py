@@ -1,4 +1,5 @@
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -407,3 +408,40 @@ def test_reading_in_a_fresh_worker_imports_no_lightning() -> None:
         "sys.exit(any(name in sys.modules for name in ('lightning', 'torchmetrics')))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_the_same_images_as_evaluation_reads_them(samples: list[tuple[str, int]]) -> None:
+    preprocess = Preprocess(size=SIZE, resize=20)
+    sizes = {8: resized_crop_flip(8, interpolation="bilinear"), SIZE: RANDOM}
+    training = ImageFiles(
+        samples, sizes, classes=3, sizes=((0, 8), (1, 16)), on_bad_image="skip", fill=True
+    )
+    plain = training.as_evaluated(preprocess)
+    expected = ImageFiles(samples, EVALUATION, classes=3, size=SIZE)
+    assert same(plain[chosen(2, 9)], expected[chosen(2, 9)])
+    assert same(pickle.loads(pickle.dumps(plain))[chosen(2)], plain[chosen(2)])
+    assert plain.stamp() == training.stamp()
+    Path(samples[5][0]).write_bytes(b"broken")
+    assert len(plain[chosen(5)].labels) == 0  # no other image stands in
+    assert training[chosen(5)].indices.tolist() == [6]  # and of the training split nothing changed
+
+
+def test_a_stamp_tells_other_files_labels_and_readings(samples: list[tuple[str, int]]) -> None:
+    own = files(samples)
+    stamps = {own.stamp(), files(samples, skip=True).stamp(), files(samples[:-1]).stamp()}
+    stamps.add(files([(path, 0) for path, _ in samples]).stamp())
+    stamps.add(ImageFiles(samples, RANDOM, classes=3, size=SIZE, exif="apply").stamp())
+    assert len(stamps) == 5
+    assert files(samples, EVALUATION).stamp() == own.stamp()
+    picture = Path(samples[3][0])
+    before = picture.stat().st_mtime_ns
+    os.utime(picture, ns=(before, before + 1))
+    assert own.stamp() not in stamps
+    os.utime(picture, ns=(before, before))
+    assert own.stamp() in stamps
+    picture.write_bytes(picture.read_bytes() + b" ")
+    os.utime(picture, ns=(before, before))
+    assert own.stamp() not in stamps
+    picture.unlink()
+    with pytest.raises(BadData, match=r"3\.png: No such file"):
+        own.stamp()

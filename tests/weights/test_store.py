@@ -18,6 +18,7 @@ from resnet_hub.weights import store
 from resnet_hub.weights.store import (
     read_tensors,
     sha256_of,
+    tensors_sha256,
     write_file,
     write_folder,
     write_tensors,
@@ -359,6 +360,32 @@ def test_tensors_of_one_memory_are_written_each_for_itself(tmp_path):
     write_tensors(tmp_path / "t.safetensors", tensors)
     found = read_tensors(tmp_path / "t.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_digest_of_tensors_tells_every_difference_and_no_order_or_layout():
+    one = {"a": torch.randn(2, 3, 4, 5), "b": torch.tensor(3), "c": torch.randn(0, 2)}
+    digest = tensors_sha256(one)
+    laid_out = one["a"].to(memory_format=torch.channels_last)
+    assert tensors_sha256({"c": one["c"], "b": one["b"], "a": laid_out}) == digest
+    flipped = one["a"].clone()
+    flipped.view(torch.int32)[1, 2, 3, 4] ^= 1
+    others = [
+        {**one, "a": flipped},
+        {**one, "a": one["a"].view(2, 3, 5, 4)},
+        {**one, "b": torch.tensor(3, dtype=torch.int32)},
+        {**one, "c": torch.randn(2, 0)},
+        {"a": one["a"], "b": one["b"]},
+        {"a": one["a"], "B": one["b"], "c": one["c"]},
+    ]
+    digests = {tensors_sha256(other) for other in others}
+    assert len(digests | {digest}) == 7
+    assert tensors_sha256({"half": torch.ones(3).bfloat16()})
+
+
+def test_metadata_is_written_beside_the_format(tmp_path):
+    write_tensors(tmp_path / "w", {"a": torch.ones(2)}, metadata={"key": "ü"})
+    with safetensors.safe_open(tmp_path / "w", "pt") as file:
+        assert file.metadata() == {"format": "pt", "key": "ü"}
 
 
 def test_a_loop_of_links_is_refused_as_a_place_for_a_folder(tmp_path):

@@ -1,0 +1,276 @@
+"""A net's outputs: what they are, and when they are computed anew."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pictures import class_folders, pattern
+
+from resnet_hub.data.digits import Digits
+from resnet_hub.data.folder import Folder
+from resnet_hub.data.module import DataModule
+from resnet_hub.data.settings import DataSettings
+from resnet_hub.errors import BadData, DataMissing, Diverged, InvalidSetting
+from resnet_hub.evaluation.cached import Outputs, one_device, outputs, pooled
+from resnet_hub.nets.resnet import ResNet
+from resnet_hub.preprocess import Preprocess
+from resnet_hub.weights.outputs import entries
+
+CPU = {"accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[int]:
+    """The images of each forward pass."""
+    seen, own = [], ResNet.features
+
+    def counted(net: ResNet, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(len(x))
+        return own(net, x)
+
+    monkeypatch.setattr(ResNet, "features", counted)
+    return seen
+
+
+def features(net: ResNet, data: DataModule, split: str = "test", **options: object) -> Outputs:
+    return outputs(net, data, split, trainer=one_device({**CPU, **options}))
+
+
+def digits(**settings: object) -> Digits:
+    data = Digits(DataSettings(**{"name": "Digits", "batch_size": 100, **settings}))
+    data.open()
+    return data
+
+
+def folder(root: Path, **settings: object) -> Folder:
+    own = {"name": "Folder", "root": str(root), "eval_size": 16, "batch_size": 4, **settings}
+    data = Folder(DataSettings(**own))
+    data.open()
+    return data
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_preact_resnet20", "cifar_resnet18"])
+def test_features_are_what_the_head_is_given(name: str):
+    torch.manual_seed(0)
+    net, images = ResNet(name).eval(), torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        found = pooled(net, images)
+        assert found.shape == (3, net.architecture.features)
+        assert torch.equal(net.fc(found), net(images))
+
+
+def test_a_split_has_a_row_an_image_in_order_as_evaluation_sees_it(net: ResNet):
+    data = digits()
+    batches = list(data.test_dataloader())
+    found = features(net, data)
+    with torch.no_grad():
+        images = data.preprocess(torch.cat([batch.images for batch in batches]))
+        expected = pooled(net, images)
+    assert found.values.shape == (360, 64)
+    torch.testing.assert_close(found.values, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.labels, torch.cat([batch.labels for batch in batches]))
+
+
+@pytest.mark.parametrize("settings", [{}, {"policy": "trivial"}, {"augment": "pad_crop_flip"}])
+def test_training_images_are_not_augmented(net: ResNet, settings: dict, passes: list[int]):
+    data = digits(**settings)
+    train = data.split("train")
+    images = train.images[train.rows]
+    found = features(net, data, "train")
+    with torch.no_grad():
+        expected = pooled(net, data.preprocess(images[:50]))
+    torch.testing.assert_close(found.values[:50], expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.labels, train.targets)
+    assert len(found.values) == len(train) == 1257
+    passes.clear()
+    assert features(net, digits(augment="none"), "train").from_cache  # the same pixels
+    assert passes == []
+
+
+def test_training_pictures_are_cropped_as_in_evaluation(tmp_path: Path):
+    class_folders(tmp_path / "data", {"ant": 6, "bee": 4})
+    data = folder(tmp_path / "data", policy="trivial", sizes=((0, 32), (3, 64)))
+    torch.manual_seed(0)
+    net = ResNet("cifar_resnet20", classes=2).eval()
+    found = features(net, data, "train")
+    train = data.split("train")
+    from PIL import Image
+
+    images = [data.preprocess(Image.open(train.path(i)).convert("RGB")) for i in range(len(train))]
+    with torch.no_grad():
+        expected = pooled(net, torch.stack(images))
+    torch.testing.assert_close(found.values, expected, atol=1e-5, rtol=1e-5)
+    assert len(found.values) == 8
+
+
+def test_a_second_time_takes_no_forward_pass(net: ResNet, passes: list[int]):
+    first = features(net, digits())
+    assert sum(passes) == 360
+    second = features(net, digits(batch_size=7))
+    assert sum(passes) == 360
+    assert (first.from_cache, second.from_cache) == (False, True)
+    assert torch.equal(first.values, second.values)
+    assert torch.equal(first.labels, second.labels)
+    (entry,) = entries()
+    assert entry.about == "features of cifar_resnet20 for Digits test, 32-true"
+
+
+def changed_weights(net: ResNet) -> ResNet:
+    with torch.no_grad():
+        net.conv1.weight[0, 0, 0, 0] += 1e-3
+    return net
+
+
+def changed_architecture(net: ResNet) -> ResNet:
+    other = ResNet(replace(net.architecture, zeros="end"))
+    other.load_state_dict(net.state_dict())
+    return other.eval()
+
+
+def changed_preprocess(data: Digits) -> Digits:
+    other = Digits(data.settings, preprocess=replace(data.preprocess, mean=(0.5,)))
+    other.open()
+    return other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net, data: (changed_weights(net), data, "test", {}),
+        lambda net, data: (changed_architecture(net), data, "test", {}),
+        lambda net, data: (net, changed_preprocess(data), "test", {}),
+        lambda net, data: (net, digits(eval_size=16), "test", {}),
+        lambda net, data: (net, data, "val", {}),
+        lambda net, data: (net, data, "test", {"precision": "bf16-mixed"}),
+    ],
+    ids=["weights", "architecture", "mean", "size", "split", "precision"],
+)
+def test_whatever_changes_a_number_has_it_computed_anew(net: ResNet, passes: list[int], change):
+    features(net, digits())
+    seen = sum(passes)
+    other, data, split, options = change(net, digits())
+    found = features(other, data, split, **options)
+    assert not found.from_cache
+    assert sum(passes) == seen + len(found.values)
+    assert len(entries()) == 2
+
+
+def test_other_software_has_it_computed_anew(net: ResNet, monkeypatch):
+    features(net, digits())
+    monkeypatch.setattr("resnet_hub.evaluation.cached.software", lambda: {"torch": "99"})
+    assert not features(net, digits()).from_cache
+
+
+def test_pictures_whose_bytes_change_under_their_name_are_read_anew(tmp_path: Path, passes):
+    root = tmp_path / "data"
+    class_folders(root / "val", {"ant": 3, "bee": 2})
+    net, picture = ResNet("cifar_resnet20", classes=2).eval(), root / "val/ant/1.png"
+    before = features(net, folder(root), "val")
+    assert features(net, folder(root), "val").from_cache
+    stat = picture.stat()
+    pattern(40, 30, seed=77).save(picture)
+    os.utime(picture, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    after = features(net, folder(root), "val")
+    assert not after.from_cache
+    same = (before.values == after.values).all(1)
+    assert same.tolist() == [True, False, True, True, True]
+
+
+def test_a_folder_that_moves_keeps_what_was_computed(tmp_path: Path, passes):
+    class_folders(tmp_path / "one/val", {"ant": 3, "bee": 2})
+    net = ResNet("cifar_resnet20", classes=2).eval()
+    features(net, folder(tmp_path / "one"), "val")
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert features(net, folder(tmp_path / "two"), "val").from_cache
+
+
+def test_pictures_left_out_have_no_row_and_are_refused_where_they_are_not_to_be(tmp_path: Path):
+    root = tmp_path / "data"
+    class_folders(root / "val", {"ant": 3, "bee": 2})
+    for name in ("ant/0", "ant/1", "ant/2", "bee/1"):
+        (root / f"val/{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    net = ResNet("cifar_resnet20", classes=2).eval()
+    data = folder(root, on_bad_image="skip", batch_size=1)  # batches of nothing among them
+    found = features(net, data, "val")
+    assert (found.labels.tolist(), len(found.values)) == ([1], 1)
+    assert features(net, data, "val").labels.tolist() == [1]
+    with pytest.raises(BadData, match=r"ant/0\.png"):
+        features(net, folder(root), "val")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_net_in_training_mode_is_taken_out_of_it(net: ResNet, device: str):
+    first = features(net, digits(), accelerator=device)
+    statistics = net.bn1.running_mean.clone()
+    net.cpu().train()
+    (entry,) = entries()
+    (entry.folder / "outputs.safetensors").unlink()
+    again = features(net, digits(), accelerator=device)
+    assert torch.equal(first.values, again.values)
+    assert torch.equal(net.bn1.running_mean, statistics)
+    assert again.values.device.type == "cpu"
+
+
+def test_half_precision_is_kept_as_float32_near_the_whole(net: ResNet):
+    whole = features(net, digits())
+    half = features(net, digits(), precision="bf16-mixed")
+    assert half.values.dtype == torch.float32
+    assert not torch.equal(whole.values, half.values)
+    torch.testing.assert_close(whole.values, half.values, atol=0.2, rtol=0.1)
+
+
+def test_what_is_not_finite_is_refused_and_not_kept(net: ResNet):
+    with torch.no_grad():
+        net.conv1.weight.fill_(torch.nan)
+    with pytest.raises(Diverged, match="not finite for Digits test"):
+        features(net, digits())
+    assert entries() == []
+
+
+def test_other_channels_are_refused_and_other_classes_are_not(net: ResNet):
+    with pytest.raises(InvalidSetting, match="takes 3 image channels, but Digits has 1"):
+        features(ResNet("cifar_resnet20"), digits())
+    three = ResNet("cifar_resnet20", classes=3, in_channels=1)
+    assert features(three, digits()).values.shape == (360, 64)
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path: Path):
+    class_folders(tmp_path / "data/val", {"ant": 1, "bee": 1})
+    with pytest.raises(DataMissing, match="Folder: no train images"):
+        features(ResNet("cifar_resnet20", classes=2), folder(tmp_path / "data"), "train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit_test_batches": 1}, "trainer.limit_test_batches: has no effect here"),
+        ({"devices": 2, "strategy": "ddp"}, "trainer.strategy: has no effect here"),
+        ({"devices": 2}, "trainer.devices: 2 processes; features are computed on one device"),
+        ({"accelerator": "gpu"}, "trainer: No supported gpu backend found"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict, message: str):
+    if "gpu" in options.values() and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(InvalidSetting, match=message):
+        one_device({**CPU, **options})
+
+
+def test_evaluation_sizes_go_through_the_weights_preprocessing(net: ResNet):
+    data = Digits(
+        DataSettings(name="Digits"),
+        preprocess=Preprocess(size=12, resize=None, mean=(0.1,), std=(0.7,)),
+    )
+    data.open()
+    batch = next(iter(data.test_dataloader()))
+    with torch.no_grad():
+        expected = pooled(net, data.preprocess(batch.images))
+    found = features(net, data).values[: len(expected)]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
