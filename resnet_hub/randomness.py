@@ -32,6 +32,18 @@ def permutation(count: int, *parts: int | str) -> Tensor:
     return _mix(torch.arange(count) + _signed(key_of("order", *parts))).argsort(stable=True)
 
 
+def permutations(rows: Tensor, count: int, *parts: int | str) -> Tensor:
+    """Return a shuffled ``arange(count)`` a row, int64 ``(N, count)``.
+
+    Args:
+        rows: int64 ``(N,)``, at least 0: each row depends on its number here, and on ``parts``.
+        count: Length of a row; a number of a row times it is below 2⁶³.
+        *parts: Name the rows' whole.
+    """
+    named = rows[:, None] * count + torch.arange(count)
+    return _mix(named + _signed(key_of("orders", *parts))).argsort(dim=1, stable=True)
+
+
 def sample_keys(seed: int, epoch: int, indices: Tensor, repeats: Tensor | None = None) -> Tensor:
     """Return one key a sample, int64 ``(N,)``, from (seed, epoch, sample index, repeat).
 

@@ -164,6 +164,26 @@ def trained(
     return {n: p.detach().numpy() for n, p in classifier.net.named_parameters()}, seen.rates
 
 
+def weighted(rank: int, batch_size: int, accumulate: int) -> dict[str, Any]:
+    """Train four steps of an epoch with weighted classes and frozen norms; return the weights."""
+    options = {
+        "callbacks": [FrozenNorms()],
+        "max_epochs": 1,
+        "limit_val_batches": 0,
+        "accumulate_grad_batches": accumulate,
+    }
+    classes = (20.0, *[1.0] * 8, 0.1)
+    classifier = Classifier(
+        small_net(zero_init_residual=True),
+        model=ModelSettings(class_weights=classes, label_smoothing=0.1),
+        optimizer=OptimizerSettings(lr=0.1),
+    )
+    make_trainer({**QUIET, **options}, timeout=30).fit(
+        classifier, few_digits(50, batch_size=batch_size, sampling="balanced")
+    )
+    return {n: p.detach().numpy() for n, p in classifier.net.named_parameters()}
+
+
 class Answers(Callback):
     """Keeps the share of each image's target that lies on the first answer."""
 

@@ -12,6 +12,7 @@ from resnet_hub.randomness import (
     keyed_generator,
     normals,
     permutation,
+    permutations,
     sample_keys,
     uniform,
 )
@@ -180,6 +181,18 @@ def test_a_permutation_depends_on_its_parts_alone() -> None:
     assert torch.equal(permutation(100, 7, 3), first)
     for parts in [(7, 4), (8, 3), (7, "3"), (7,), (7 + 2**32, 3)]:
         assert not torch.equal(permutation(100, *parts), first), parts
+
+
+def test_each_row_of_permutations_depends_on_its_number_and_the_parts_alone() -> None:
+    rows = permutations(torch.arange(40), 30, 7)
+    assert torch.equal(rows.sort().values, torch.arange(30).expand(40, 30))
+    assert torch.equal(permutations(torch.tensor([39, 5]), 30, 7), rows[[39, 5]])
+    assert len(rows.unique(dim=0)) == 40
+    assert not (permutations(torch.arange(40), 30, 8) == rows).all(1).any()
+
+
+def test_permutations_are_the_same_with_every_release() -> None:
+    assert permutations(torch.tensor([0, 3]), 5, 0).tolist() == [[1, 0, 2, 4, 3], [1, 3, 0, 2, 4]]
 
 
 def test_a_permutation_is_the_same_with_every_release() -> None:

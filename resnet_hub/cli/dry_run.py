@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from resnet_hub.cli import stdout
 from resnet_hub.cli.console import group, is_first, quiet, say
+from resnet_hub.learning.class_weights import worded
 from resnet_hub.learning.pace import duration
 from resnet_hub.learning.preview import TIMED, Preview, preview
 from resnet_hub.learning.settings import Recipe
@@ -46,6 +47,8 @@ def _lines(found: Preview) -> dict[str, str]:
         "steps": f"{found.steps_per_epoch:,} an epoch × {found.epochs:g} = {found.steps:,} in all, "
         f"on {found.trained_images:,} images",
     }
+    if found.class_weights:
+        lines["class weights"] = worded(found.class_weights)
     for own in found.groups:
         rate = "" if own.lr == found.lr else f", learning rate {own.lr:g}"
         lines[f"group {own.name}"] = (

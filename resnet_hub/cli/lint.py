@@ -115,6 +115,12 @@ def _about(recipe: Recipe, layer: Layer) -> Iterator[_Remark]:
     yield from _about_devices(recipe.trainer)
     if "batch_size" not in layer.values.get("data", {}):
         yield _Remark(("data",), f"data.batch_size: not given; {recipe.data.batch_size} is taken")
+    if recipe.data.sampling == "balanced" and recipe.model.class_weights != "none":
+        text = (
+            "data.sampling: balanced, and model.class_weights count rare classes twice; leave one "
+            "of them out"
+        )
+        yield _Remark(("data", "sampling"), text)
     yield from _about_schedule(recipe)
 
 

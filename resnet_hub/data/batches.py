@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, arange, device, from_numpy
 from torch.utils.data import Sampler
 
-from resnet_hub.errors import InvalidSetting
+from resnet_hub.data.balance import balanced
+from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import permutation, sample_keys
 
@@ -43,12 +44,13 @@ class Batch(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The samples of one batch: the epoch travels along, so that workers need no state.
+    """The samples of a batch, or of an epoch; it travels along, so that workers need no state.
 
     Attributes:
         epoch: Key of the samples' draws.
         indices: int64 ``(N,)``.
         repeats: int64 ``(N,)``, which of a sample's repeats each is; ``None``: nothing is repeated.
+            No two of one sample are equal.
     """
 
     epoch: int
@@ -58,6 +60,11 @@ class Selection(NamedTuple):
     def keys(self, seed: int) -> Tensor:
         """Return each sample's key for random draws, int64 ``(N,)``."""
         return sample_keys(seed, self.epoch, self.indices, self.repeats)
+
+    def at(self, places: slice) -> "Selection":
+        """Return the samples at some places of this one."""
+        repeats = None if self.repeats is None else self.repeats[places]
+        return Selection(self.epoch, self.indices[places], repeats)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Bytes, not shared memory: a worker that dies breaks no connection of who serves it.
@@ -94,6 +101,22 @@ class BatchedDataset(Protocol):
         ...
 
 
+def check_labels(dataset: BatchedDataset, classes: int, where: str) -> None:
+    """Check that each sample is of one of so many classes.
+
+    Raises:
+        BadData: One is not; the message begins with ``where``.
+    """
+    labels = dataset.targets
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():  # −100 would silently be left out of torch's loss
+        sample = int(wrong.nonzero()[0])
+        raise BadData(
+            f"{where}: sample {sample} has label {int(labels[sample])}, which is not 0 to "
+            f"{classes - 1}; {int(wrong.sum()):,} of {len(labels):,} are like it"
+        )
+
+
 class BatchSampler(Sampler[Selection]):
     """Order the samples by (seed, epoch) and cut them into batches.
 
@@ -108,6 +131,9 @@ class BatchSampler(Sampler[Selection]):
     epoch is as long as without, and sees every ``repeats``-th image of the shuffled split. Rank r
     takes samples r, r + ranks, ... of a step, so that an image's repeats go to different ranks.
 
+    With labels the sequence holds each class equally often; see :func:`~.balance.balanced`. An
+    epoch is as long as without.
+
     Args:
         count: Samples in the split.
         batch_size: Samples a batch, on one rank.
@@ -115,10 +141,11 @@ class BatchSampler(Sampler[Selection]):
         rank: Which of the ranks this process is.
         ranks: Number of processes that share the samples.
         repeats: How often an epoch's images come in it, each time with draws of its own.
+        labels: int64 ``(count,)``, by which the classes are balanced; ``None``: each sample once.
 
     Raises:
-        InvalidSetting: No batch can be made, fewer training samples than ranks, or repeats in
-            evaluation.
+        InvalidSetting: No batch can be made, fewer training samples than ranks, repeats or balance
+            in evaluation, or both.
     """
 
     def __init__(
@@ -130,6 +157,7 @@ class BatchSampler(Sampler[Selection]):
         rank: int = 0,
         ranks: int = 1,
         repeats: int = 1,
+        labels: Tensor | None = None,
     ) -> None:
         if batch_size < 1:
             raise InvalidSetting(f"data.batch_size: {batch_size} is not at least 1")
@@ -141,8 +169,10 @@ class BatchSampler(Sampler[Selection]):
             )
         if repeats < 1 or (repeats > 1 and seed is None):
             raise InvalidSetting(f"data.repeats: {repeats} is not at least 1, and 1 in evaluation")
+        if labels is not None and (seed is None or repeats > 1):
+            raise InvalidSetting("data.sampling: balanced is for training, with data.repeats: 1")
         self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.labels = rank, ranks, labels
         self.epoch = 0
         self.begin = 0
 
@@ -176,20 +206,29 @@ class BatchSampler(Sampler[Selection]):
     def __iter__(self) -> Iterator[Selection]:
         """Yield one pass: whole, or what is left of it after :meth:`resume_at`."""
         epoch, (begin, self.begin) = self.epoch, (self.begin, 0)
-        if self.seed is None:
-            order, stride = arange(self.count)[self.rank :: self.ranks], self.batch_size
-        else:
-            order, stride = permutation(self.count, self.seed, epoch), self.batch_size * self.ranks
+        together = self.sequence(epoch)
         for number in range(begin, len(self)):
-            if self.repeats > 1:
-                yield self._repeated(epoch, order, number * stride, stride)
-                continue
-            step = order[number * stride : (number + 1) * stride]
-            if self.seed is not None and self.ranks > 1:
-                step = step.tensor_split(self.ranks)[self.rank]
-            yield Selection(epoch, step)
+            yield together.at(self._own(number))
 
-    def _repeated(self, epoch: int, order: Tensor, start: int, stride: int) -> Selection:
-        """Return this rank's part of the step that begins at a place of the repeating sequence."""
-        places = arange(start, min(start + stride, self.count))[self.rank :: self.ranks]
+    def sequence(self, epoch: int) -> Selection:
+        """Return the samples of an epoch in the order in which all ranks together take them."""
+        if self.seed is None:
+            return Selection(epoch, arange(self.count))
+        if self.labels is not None:
+            return Selection(epoch, *balanced(self.labels, self.seed, epoch))
+        order = permutation(self.count, self.seed, epoch)
+        if self.repeats == 1:
+            return Selection(epoch, order)
+        places = arange(self.count)
         return Selection(epoch, order[places // self.repeats], places % self.repeats)
+
+    def _own(self, number: int) -> slice:
+        """Return this rank's places of a step in the sequence."""
+        stride = self.batch_size * self.ranks
+        first, end = number * stride, min((number + 1) * stride, self.count)
+        if self.seed is None or self.repeats > 1:
+            return slice(first + self.rank, end, self.ranks)
+        # As torch's tensor_split: the first ranks take what is left over.
+        size, left = divmod(end - first, self.ranks)
+        begin = first + self.rank * size + min(self.rank, left)
+        return slice(begin, begin + size + (self.rank < left))

@@ -8,16 +8,16 @@ from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast, final
+from typing import Any, Literal, cast, final
 
 import lightning as L
 from torch import Tensor
 
 from resnet_hub.data.augment import erase, lighting
-from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
+from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler, check_labels
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import Augment, DataSettings, Knots
-from resnet_hub.errors import BadData, DataMissing, InvalidSetting
+from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
 
@@ -95,7 +95,7 @@ class DataModule(L.LightningDataModule, ABC):
             self.read()
             read, self.splits = self.splits, {}  # what is refused once is refused again
             for name, split in read.items():
-                _check_labels(split, len(self.labels), f"{type(self).__name__} {name}")
+                check_labels(split, len(self.labels), f"{type(self).__name__} {name}")
             self.splits = read
         return self
 
@@ -247,10 +247,14 @@ class DataModule(L.LightningDataModule, ABC):
         rank, ranks = 0, 1
         if self.trainer:
             rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        count, settings = len(self.split(split)), self.settings
-        repeats = 1 if seed is None else settings.repeats
+        dataset, settings = self.split(split), self.settings
+        how: dict[str, Any] = {}
+        if seed is not None:
+            is_balanced = settings.sampling == "balanced"
+            labels = dataset.targets if is_balanced else None
+            how = {"repeats": settings.repeats, "labels": labels}
         return BatchSampler(
-            count, settings.batch_size, seed=seed, rank=rank, ranks=ranks, repeats=repeats
+            len(dataset), settings.batch_size, seed=seed, rank=rank, ranks=ranks, **how
         )
 
     def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:
@@ -261,17 +265,6 @@ class DataModule(L.LightningDataModule, ABC):
             workers=self.settings.workers,
             timeout=self.settings.timeout,
             name=f"{self.described} {split}",
-        )
-
-
-def _check_labels(split: BatchedDataset, classes: int, where: str) -> None:
-    labels = split.targets
-    wrong = (labels < 0) | (labels >= classes)
-    if wrong.any():  # −100 would silently be left out of torch's loss
-        sample = int(wrong.nonzero()[0])
-        raise BadData(
-            f"{where}: sample {sample} has label {int(labels[sample])}, which is not 0 to "
-            f"{classes - 1}; {int(wrong.sum()):,} of {len(labels):,} are like it"
         )
 
 

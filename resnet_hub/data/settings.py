@@ -75,6 +75,9 @@ class DataSettings:
             standard normal number a pixel and channel.
         repeats: How often an image comes in one epoch, each time augmented anew (1901.09335); an
             epoch keeps its length, and so sees this fraction of the images.
+        sampling: ``shuffled``: an epoch has each training image once; ``balanced``: each class
+            equally often, and the images of a class once each before any comes again. An epoch
+            keeps its number of images.
         per_pixel_mean: Subtract the training set's mean image instead of mean and std a channel
             (1512.03385 §4.2); for sets held in memory, and nets whose weights bring no other mean.
         size: Side of training images in pixels; ``None`` takes the evaluation's.
@@ -111,6 +114,7 @@ class DataSettings:
     erase_aspect: tuple[float, float] = (0.3, 3.3)
     erase_fill: Literal["zeros", "noise"] = "zeros"
     repeats: int = 1
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     per_pixel_mean: bool = False
     size: int | None = None
     sizes: Knots | None = None
@@ -140,6 +144,11 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise InvalidSetting(f"data.repeats: {self.repeats} is not at least 1")
+        if self.sampling == "balanced" and self.repeats > 1:
+            raise InvalidSetting(
+                "data.sampling: balanced repeats images of small classes by itself; leave "
+                "data.repeats out"
+            )
         if not 0 <= self.lighting < math.inf:
             raise InvalidSetting(f"data.lighting: {self.lighting!r} is no standard deviation")
         self._check_policy()

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from resnet_hub.data.batches import Batch
 from resnet_hub.learning import optimizers
 from resnet_hub.learning.averaging import follow
+from resnet_hub.learning.class_weights import ClassWeights
 from resnet_hub.learning.clipping import clip_adaptively
 from resnet_hub.learning.distillation import Teacher
 from resnet_hub.learning.export import description, restored
@@ -48,6 +49,7 @@ class Classifier(L.LightningModule):
         net: The net.
         averaged: Its moving average, if the settings ask for one.
         teacher: Whom it learns from while it is fitted, if the settings name one.
+        class_weights: How much each class counts while it is fitted, if not all alike.
         guard: What keeps steps that are not finite out of it all.
         unlogged: What the running step or epoch logs, which reaches the loggers after its hooks.
 
@@ -87,14 +89,13 @@ class Classifier(L.LightningModule):
         self.freezing_settings = freezing or FreezingSettings()
         self.warm_up = WarmUp(self.schedule_settings, mixed=self.mixing_settings.on)
         self.freezing = Freezing(self.net, self.freezing_settings)
-        self.seed = seed
-        last = self.settings.channels_last
+        self.seed, last = seed, self.settings.channels_last
         self._layout = torch.channels_last if last else torch.contiguous_format
         cast(Any, self.net).to(memory_format=self._layout)
-        self.averaged: AveragedModel | None = None
-        if self.settings.ema_decay is not None:
-            self.averaged = AveragedModel(self.net).requires_grad_(False)
+        averages = self.settings.ema_decay is not None
+        self.averaged = AveragedModel(self.net).requires_grad_(False) if averages else None
         self.teacher: Teacher | None = None  # no module: it is neither saved nor trained
+        self.class_weights: ClassWeights | None = None
         self.train_scores = SoftScores() if self.mixing_settings.on else Scores()
         self.scores, self.live_scores = Scores(), Scores()
         self.record = TrainingRecord(self.train_scores)
@@ -130,6 +131,7 @@ class Classifier(L.LightningModule):
             check_match(self.net, data)
             if stage == "fit":
                 self.teacher = Teacher.load(self.distillation_settings, data)
+                self.class_weights = ClassWeights.of(self.settings, data)
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
         if self.settings.compile:
@@ -145,8 +147,7 @@ class Classifier(L.LightningModule):
             optimizer, lambda step: factor(settings, step, length, warmed=self.warm_up.ended)
         )
         self._options = optimizers.options(optimizer)
-        by_steps = {"scheduler": schedule, "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": by_steps}
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_start(self) -> None:
         """Go by the recipe, if it was changed since the checkpoint; let the teacher come along."""
@@ -171,7 +172,8 @@ class Classifier(L.LightningModule):
         images, targets = mixed(batch, classes, self.mixing_settings, place=place)
         images = self.laid_out(images)
         logits = self.net(images, batch.keys)
-        loss = training_loss(logits, targets, self.settings)
+        weights = self.class_weights.at(self.trainer, batch_idx) if self.class_weights else None
+        loss = training_loss(logits, targets, self.settings, weights)
         if self.teacher is not None:
             loss = self.teacher.guide(loss, logits, images)
         self.record.add(logits, targets, loss)
@@ -247,9 +249,8 @@ class Classifier(L.LightningModule):
             Diverged: Steps or weights are finite no more.
         """
         self._look(weights=True)
-        if self.trainer.world_size > 1:
-            for buffer in self.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        for buffer in self.buffers() if self.trainer.world_size > 1 else ():
+            torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch of the watched split."""
@@ -290,9 +291,8 @@ class Classifier(L.LightningModule):
             "train/loss": self.record.recent(),
             "lr": torch.tensor(optimizers.rate_in_force(self.trainer.optimizers[0])),
         }
-        self.log_dict(
-            self.unlogged, batch_size=count
-        )  # prog_bar would ask the device at every step
+        # prog_bar would ask the device at every step
+        self.log_dict(self.unlogged, batch_size=count)
 
     def laid_out(self, images: Tensor) -> Tensor:
         """Return images as they lie best in memory for the net."""

@@ -85,7 +85,7 @@ def fit(
         data, classifier = build(recipe)
         keeper = Keeper(run, recipe.checkpoint, monitor="val/top1" if data.selects else None)
         trainer = _build_trainer(recipe, run, keeper, bar=bar, say=say)
-        keeper.situation = situation_of(trainer, data, recipe.schedule)
+        keeper.situation = situation_of(trainer, data, recipe)
         check_same_classes(saved, data)
         for difference in check_same_run(saved, recipe, keeper.situation, allowed=allow_changed):
             say(f"changed: {difference}")

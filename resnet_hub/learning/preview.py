@@ -17,6 +17,7 @@ from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
 from resnet_hub.data.settings import Knots
 from resnet_hub.data.sizes import training_size
+from resnet_hub.learning.class_weights import named
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fit import build
 from resnet_hub.learning.optimizers import effective_lr
@@ -78,6 +79,7 @@ class Preview:
         steps: Optimizer steps in all.
         epochs: Epochs in all.
         trained_images: Images trained on in all, repetitions counted.
+        class_weights: How much each class counts in the loss, by name; ``None``: all alike.
         groups: The optimizer's groups.
         frozen: Parameters that do not learn in the first epoch.
         flops: Floating-point operations of the training: two a multiply-add, and a backward pass
@@ -105,6 +107,7 @@ class Preview:
     steps: int
     epochs: float
     trained_images: int
+    class_weights: dict[str, float] | None
     groups: tuple[Group, ...]
     frozen: int
     flops: int
@@ -203,6 +206,7 @@ def _described(
     trainer: L.Trainer, data: DataModule, classifier: Classifier, probe: _Probe
 ) -> Preview:
     net, length = classifier.net, run_length(trainer, data)
+    classes = classifier.class_weights
     size = training_size(data.training_sizes, 0)
     step_images, weights = images_per_step(trainer, data), list(net.parameters())
     images = probe.batches * data.train_batch_size() * trainer.world_size
@@ -224,6 +228,7 @@ def _described(
         steps=length.steps,
         epochs=length.epochs,
         trained_images=images,
+        class_weights=named(classes.weights, data.labels) if classes else None,
         groups=probe.groups,
         frozen=_count(weight for weight in weights if not weight.requires_grad),
         flops=round(3 * 2 * mean * images),

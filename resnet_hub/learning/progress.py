@@ -12,6 +12,7 @@ from resnet_hub.counting import parameters
 from resnet_hub.data.batches import Batch
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.module import DataModule
+from resnet_hub.learning.class_weights import named, worded
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.journal import MetricsFile
 from resnet_hub.learning.optimizers import effective_lr
@@ -242,11 +243,12 @@ def outline(trainer: L.Trainer, module: Classifier) -> str:
     """Return one line on what a trainer is about to do with a classifier."""
     net, data = module.net.architecture, _data(trainer)
     length, images = run_length(trainer, data), images_per_step(trainer, data)
-    lr = effective_lr(module.optimizer_settings, images)
+    lr, weights = effective_lr(module.optimizer_settings, images), module.class_weights
+    told = f"; class weights: {worded(named(weights.weights, data.labels))}" if weights else ""
     return (
         f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
         f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
-        f"epochs) in all; effective learning rate {lr:g}"
+        f"epochs) in all; effective learning rate {lr:g}{told}"
     )
 
 

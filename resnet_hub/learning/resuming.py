@@ -14,8 +14,9 @@ from resnet_hub.learning.checkpoints import (
     set_aside,
     verify,
 )
+from resnet_hub.learning.class_weights import ClassWeights, named
 from resnet_hub.learning.run import Run
-from resnet_hub.learning.settings import Recipe, ScheduleSettings
+from resnet_hub.learning.settings import Recipe
 
 _STATE = {
     "loops": dict,
@@ -133,15 +134,17 @@ def check_same_run(
     return listed
 
 
-def situation_of(
-    trainer: L.Trainer, data: DataModule, schedule: ScheduleSettings
-) -> dict[str, Any]:
+def situation_of(trainer: L.Trainer, data: DataModule, recipe: Recipe) -> dict[str, Any]:
     """Return what a run's numbers hang on beside its recipe.
 
     Args:
         trainer: The run's, not attached yet.
         data: The opened data.
-        schedule: The learning rate's; some bend with the run's length.
+        recipe: Whose schedule may bend with the run's length, and whose class weights may be the
+            data's.
+
+    Raises:
+        InvalidSetting: Class weights that do not go with the data.
     """
     ranks = trainer.world_size
     situation = {
@@ -151,7 +154,9 @@ def situation_of(
         "images a batch": data.settings.batch_size * ranks,
         "batches a step": trainer.accumulate_grad_batches,
     }
-    if schedule.name in ("cosine", "onecycle"):
+    if (classes := ClassWeights.of(recipe.model, data)) is not None:
+        situation["class weights"] = named(classes.weights, data.labels)
+    if recipe.schedule.name in ("cosine", "onecycle"):
         situation |= {"epochs": trainer.max_epochs, "steps": trainer.max_steps}
     return situation
 

@@ -180,6 +180,13 @@ def test_what_fit_would_refuse_is_one_line_and_the_code_is_1(linted, change, mes
             "13: warning: schedule.warmup: 10 is not shorter than the run",
         ),
         (
+            (
+                "  batch_size: 32\n",
+                "  batch_size: 32\n  sampling: balanced\nmodel:\n  class_weights: balanced\n",
+            ),
+            "11: warning: data.sampling: balanced, and model.class_weights count rare classes",
+        ),
+        (
             ("# Expect    not measured here yet\n", ""),
             "1: warning: its opening comment lacks Expect",
         ),

@@ -12,6 +12,7 @@ from resnet_hub.errors import InvalidSetting
     ("settings", "reason"),
     [
         ({"repeats": 0}, "data.repeats: 0 is not at least 1"),
+        ({"sampling": "balanced", "repeats": 2}, "data.sampling: balanced repeats images of small"),
         ({"lighting": -0.1}, "data.lighting: -0.1 is no standard deviation"),
         ({"lighting": float("nan")}, "data.lighting: nan"),
         ({"policy": "randaugment", "policy_magnitude": 31}, "31 is not 0 to 30, which randaugment"),

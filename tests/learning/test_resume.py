@@ -43,6 +43,11 @@ MIXED = (
     "--model.ema_decay=0.9",
     "--model.precise_bn=100",
 )
+SKEWED = (
+    *SIX,
+    "--data.sampling=balanced",
+    "--model.class_weights=[9, 1, 1, 1, 1, 1, 1, 1, 1, 0.1]",
+)
 ACCUMULATED = (*SIX, "--trainer.accumulate_grad_batches=2", "--trainer.log_every_n_steps=1")
 VALIDATED = (*SIX, "--trainer.val_check_interval=3")
 COUNTED = (*VALIDATED, "--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=4")
@@ -101,6 +106,8 @@ def same(run: Path, other: Path) -> bool:
         pytest.param(AUGMENTED, 8, 9, id="augmentation, repeats and sizes, second epoch"),
         pytest.param(MIXED, 2, 3, id="mixed batches"),
         pytest.param(MIXED, 8, 9, id="mixed batches, second epoch"),
+        pytest.param(SKEWED, 2, 3, id="balanced sampling and class weights"),
+        pytest.param(SKEWED, 8, 9, id="balanced sampling and class weights, second epoch"),
         pytest.param(ACCUMULATED, 0, 1, id="gradients half accumulated"),
         pytest.param(ACCUMULATED, 7, 4, id="gradients accumulated"),
         pytest.param(VALIDATED, 2, 3, id="a validation follows"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.learning.settings.checks import check_at_least, check_fraction
+from resnet_hub.learning.settings.checks import check_above, check_at_least, check_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,11 @@ class ModelSettings:
         target_threshold: With ``bce``: targets above it become 1, all others 0; ``None`` leaves
             them as mixing and smoothing made them.
         bce_sum: With ``bce``: sum the classes' losses of an image instead of their mean.
+        class_weights: How much each class counts in the training loss: ``none``, all alike;
+            ``balanced``, n / (classes · n_c) of its n_c training images; ``effective``, by their
+            effective number (1901.05555); or a list of one number above 0 a class, in the order of
+            their names' list. Evaluation is never weighted.
+        effective_beta: β of ``effective``, in [0, 1): 0 is ``none``, towards 1 it is ``balanced``.
         ema_decay: Decay of the weights' moving average; ``None`` keeps none. The averaged net is
             what is validated as ``val/…`` and exported.
         ema_every: Optimizer steps between two updates of the average.
@@ -34,6 +39,8 @@ class ModelSettings:
     label_smoothing: float = 0.0
     target_threshold: float | None = None
     bce_sum: bool = False
+    class_weights: Literal["none", "balanced", "effective"] | tuple[float, ...] = "none"
+    effective_beta: float = 0.999
     ema_decay: float | None = None
     ema_every: int = 1
     channels_last: bool = True
@@ -48,6 +55,10 @@ class ModelSettings:
             check_fraction("model.target_threshold", self.target_threshold)
         if self.loss != "bce" and (self.target_threshold is not None or self.bce_sum):
             raise InvalidSetting("model.target_threshold, model.bce_sum: need model.loss: bce")
+        if not isinstance(self.class_weights, str):
+            for weight in self.class_weights:
+                check_above("model.class_weights", weight, 0)
+        check_fraction("model.effective_beta", self.effective_beta)
         if self.ema_decay is not None:
             check_fraction("model.ema_decay", self.ema_decay)
         check_at_least("model.ema_every", self.ema_every, 1)
