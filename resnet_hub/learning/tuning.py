@@ -274,7 +274,7 @@ def _recorder(trainer: L.Trainer, losses: list[float]) -> Any:
 class _InProportion(lr_finder._ExponentialLR):
     """The Tuner's rising rate, of which each group takes its share as in the run."""
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> Any:  # torch and Lightning do not agree
         rates = super().get_lr()  # `lr`, of which the Tuner keeps a list, stays the whole rate
         groups = self.optimizer.param_groups
         return [rate * group["lr_scale"] for rate, group in zip(rates, groups, strict=True)]
