@@ -210,28 +210,28 @@ def _plan(architecture: Architecture) -> tuple[tuple[Unit, ...], ...]:
     stages: list[tuple[Unit, ...]] = []
     inputs = architecture.stem_channels[-1]
     for stage, depth in enumerate(architecture.depths):
-        width = architecture.width << stage
-        outputs = width * architecture.expansion
-        units = []
-        for index in range(depth):
-            stride = 2 if stage > 0 and index == 0 else 1
-            units.append(
-                Unit(
-                    inputs=inputs,
-                    middle=width * architecture.group_width // 64 * architecture.groups,
-                    outputs=outputs,
-                    stride=stride,
-                    connection=architecture._connection(inputs, outputs, stride),
-                    leads=architecture.form == "preact"
-                    and (architecture.entry == "own" or (stage, index) != (0, 0)),
-                    squeezed=_squeezed(outputs, architecture.reduction)
-                    * (architecture.attention == "se"),
-                    taps=_taps(outputs) * (architecture.attention == "eca"),
-                )
-            )
-            inputs = outputs
-        stages.append(tuple(units))
+        first = _unit(architecture, stage, inputs, first=True)
+        inputs = first.outputs
+        rest = _unit(architecture, stage, inputs, first=False)  # one object: equal at a glance
+        stages.append((first, *(rest,) * (depth - 1)))
     return tuple(stages)
+
+
+def _unit(architecture: Architecture, stage: int, inputs: int, *, first: bool) -> Unit:
+    width = architecture.width << stage
+    outputs = width * architecture.expansion
+    stride = 2 if stage > 0 and first else 1
+    begins = stage == 0 and first and architecture.entry == "shared"
+    return Unit(
+        inputs=inputs,
+        middle=width * architecture.group_width // 64 * architecture.groups,
+        outputs=outputs,
+        stride=stride,
+        connection=architecture._connection(inputs, outputs, stride),
+        leads=architecture.form == "preact" and not begins,
+        squeezed=_squeezed(outputs, architecture.reduction) * (architecture.attention == "se"),
+        taps=_taps(outputs) * (architecture.attention == "eca"),
+    )
 
 
 def _check_count(name: str, value: Any, most: int) -> None:

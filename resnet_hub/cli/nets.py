@@ -27,7 +27,6 @@ def list_command(arguments: list[str]) -> int:
     if chosen.json:
         print(json.dumps(rows, indent=2, allow_nan=False))
         return 0
-    table = Table()
     columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("net", "left"),
         ("parameters", "right"),
@@ -38,22 +37,27 @@ def list_command(arguments: list[str]) -> int:
         ("source", "left"),
         ("weights", "left"),
     )
+    table = Table()
     for title, justify in columns:
         table.add_column(title, justify=justify, no_wrap=True)
-    for row in rows:
-        cells = (
-            row["net"],
-            f"{row['parameters']:,}",
-            f"{row['multiply_adds'] / 1e6:,.1f} M",
-            str(row["pixels"]),
-            "" if row["error"] is None else f"{row['error']:.2f} %",
-            row["measure"],
-            row["source"],
-            " ".join(full.partition(".")[2] for full in row["weights"]),
-        )
-        table.add_row(*map(Text, cells))  # rich would look for markup in each plain string
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # One tall cell a column looks the same as one a net, and is drawn in a fraction of the time.
+    table.add_row(*(Text("\n".join(cells)) for cells in zip(*map(_cells, rows), strict=True)))
+    Console(width=None if sys.stdout.isatty() else 200, emoji=False).print(table)
     return 0
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the table says of a net, column by column."""
+    return (
+        row["net"],
+        f"{row['parameters']:,}",
+        f"{row['multiply_adds'] / 1e6:,.1f} M",
+        str(row["pixels"]),
+        "" if row["error"] is None else f"{row['error']:.2f} %",
+        row["measure"],
+        row["source"],
+        " ".join(full.partition(".")[2] for full in row["weights"]),
+    )
 
 
 def info_command(arguments: list[str]) -> int:

@@ -56,19 +56,41 @@ class Freezing:
             if before != [parameter.requires_grad for parameter in self._net.parameters()]:
                 _share_anew(trainer)
 
+    def still_norms(self, net: nn.Module, epoch: int) -> set[nn.Module]:
+        """Return the norms of a net, the frozen one or its copy, whose statistics stay in an epoch.
+
+        Args:
+            net: Of the same layers.
+            epoch: From 0.
+        """
+        return {
+            norm
+            for name, modules in layers(net).items()
+            if not self._moves(self._learns(name, epoch))
+            for outer in modules
+            for norm in outer.modules()
+            if isinstance(norm, _BatchNorm)
+        }
+
     def _apply(self, epoch: int) -> None:
-        thawed = {x for after, names in self._thawed if after <= epoch for x in names}
         for name, modules in layers(self._net).items():
-            learns = name in thawed or name not in self._frozen
+            learns = self._learns(name, epoch)
             for module in (inner for outer in modules for inner in outer.modules()):
                 if isinstance(module, _BatchNorm):
-                    norms = self._settings.norms
-                    moves = norms == "statistics" or (norms == "trained" and learns)
+                    moves = self._moves(learns)
                     _set_norm(module, moves=moves, training=self._net.training)
-                    module.requires_grad_(norms == "trained" and learns)
+                    module.requires_grad_(self._settings.norms == "trained" and learns)
                 else:
                     for parameter in module.parameters(recurse=False):
                         parameter.requires_grad_(learns)
+
+    def _learns(self, layer: str, epoch: int) -> bool:
+        thawed = any(after <= epoch and layer in names for after, names in self._thawed)
+        return thawed or layer not in self._frozen
+
+    def _moves(self, learns: bool) -> bool:
+        norms = self._settings.norms
+        return norms == "statistics" or (norms == "trained" and learns)
 
 
 def _named(own: Iterable[str], name: str, key: str) -> set[str]:

@@ -1,6 +1,6 @@
 """BatchNorm statistics computed anew over training images, once the weights are fixed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -23,13 +23,14 @@ def make_precise(
 
     The images are the first batches of an epoch, augmented as in training and not mixed; all of
     them where the set has fewer. Which batches there are does not depend on the number of ranks,
-    if they are as large on each: all ranks share them, and end with the same statistics.
+    if they are as large on each: all ranks share them, and end with the same statistics. Norms that
+    the recipe froze in the last epoch keep theirs.
 
     Args:
         trainer: The one that trained; its ranks, device and precision are used.
         classifier: Trained on ``data``.
         data: Opened.
-        epoch: Key of order and augmentation.
+        epoch: Epochs that were trained; key of order and augmentation.
 
     Raises:
         WorkerLost: A worker was killed, or hangs.
@@ -44,11 +45,19 @@ def make_precise(
     count = classifier.settings.precise_bn
     with losses_named(data, train=True), trainer.precision_plugin.forward_context():
         images = _training_images(trainer, data, count, epoch=epoch)
-        recompute(classifier.finished, map(classifier.laid_out, images), reduce=over_ranks)
+        net = classifier.finished
+        still = classifier.freezing.still_norms(net, max(0, epoch - 1))
+        recompute(net, map(classifier.laid_out, images), reduce=over_ranks, still=still)
 
 
 @torch.no_grad()
-def recompute(net: nn.Module, batches: Iterable[Tensor], *, reduce: Reduce | None = None) -> None:
+def recompute(
+    net: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    reduce: Reduce | None = None,
+    still: Collection[nn.Module] = (),
+) -> None:
     """Make each BatchNorm's statistics those of its inputs over all batches.
 
     Mean and variance are of all activations together, the batches pooled: the mean of the batches'
@@ -59,8 +68,10 @@ def recompute(net: nn.Module, batches: Iterable[Tensor], *, reduce: Reduce | Non
         net: In evaluation mode afterwards.
         batches: Inputs ``(N, C, H, W)``, on the net's device.
         reduce: Adds up a tensor over ranks.
+        still: Norms that keep their statistics, and normalise by them.
     """
-    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    own = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [norm for norm in own if norm not in still]
     sums: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
 
     def watch(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

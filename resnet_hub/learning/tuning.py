@@ -86,8 +86,8 @@ class Batch:
 def find_lr(recipe: Recipe, *, least: float, most: float, steps: int, bar: bool) -> Rates:
     """Train for some steps at a rising learning rate, and return what became of the loss.
 
-    The range test of 1506.01186 §3.3 on a logarithmic scale, by Lightning's ``Tuner.lr_find``. All
-    parameter groups get the same rate. Nothing is left but what is returned.
+    The range test of 1506.01186 §3.3 on a logarithmic scale, by Lightning's ``Tuner.lr_find``.
+    Each parameter group keeps its share of the rate. Nothing is left but what is returned.
 
     Args:
         recipe: The recipe; its schedule, callbacks and loggers are left out.
@@ -113,7 +113,7 @@ def find_lr(recipe: Recipe, *, least: float, most: float, steps: int, bar: bool)
         losses: list[float] = []
         # A hook of the module's own: the Tuner takes the trainer's callbacks away.
         vars(classifier)["on_train_batch_end"] = _recorder(trainer, losses)
-        with _bar(shown=bar):
+        with _own_parts(bar=bar):
             try:
                 found = Tuner(trainer).lr_find(
                     classifier,
@@ -271,13 +271,25 @@ def _recorder(trainer: L.Trainer, losses: list[float]) -> Any:
     return on_train_batch_end
 
 
+class _InProportion(lr_finder._ExponentialLR):
+    """The Tuner's rising rate, of which each group takes its share as in the run."""
+
+    def get_lr(self) -> Any:  # torch and Lightning do not agree
+        rates = super().get_lr()  # `lr`, of which the Tuner keeps a list, stays the whole rate
+        groups = self.optimizer.param_groups
+        return [rate * group["lr_scale"] for rate, group in zip(rates, groups, strict=True)]
+
+
 @contextmanager
-def _bar(*, shown: bool) -> Iterator[None]:
-    """Keep the Tuner's bar, which no option of its own turns off, from who does not watch."""
+def _own_parts(*, bar: bool) -> Iterator[None]:
+    """Change two parts of the Tuner for which it has no option.
+
+    One rate would go to all groups alike, and its bar to who does not watch.
+    """
     own: Any = lr_finder
-    before = own.tqdm
-    own.tqdm = partial(before, disable=not shown)
+    before = own.tqdm, own._ExponentialLR
+    own.tqdm, own._ExponentialLR = partial(own.tqdm, disable=not bar), _InProportion
     try:
         yield
     finally:
-        own.tqdm = before
+        own.tqdm, own._ExponentialLR = before

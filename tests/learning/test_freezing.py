@@ -1,5 +1,6 @@
 """Layers that do not learn, and that learn again after some epochs."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,16 @@ def test_thawed_norms_are_in_training_again():
         assert in_training() == every - frozen
     freezing.begin(trainer, 3)
     assert in_training() == every - {"bn1"}
+
+
+def test_a_copy_is_told_which_norms_stay_still_in_an_epoch():
+    net = small_net()
+    copy = deepcopy(net)
+    freezing = Freezing(net, FreezingSettings(freeze=("stem", "layer2"), thaw=((3, "layer2"),)))
+    assert freezing.still_norms(copy, 3) == {copy.bn1}
+    assert len(freezing.still_norms(copy, 2)) == 1 + 6
+    for norms, count in (("frozen", 19), ("statistics", 0)):
+        assert len(Freezing(net, FreezingSettings(norms=norms)).still_norms(copy, 0)) == count
 
 
 def test_what_was_frozen_by_hand_stays_so():

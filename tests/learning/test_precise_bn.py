@@ -126,3 +126,33 @@ def test_a_run_exports_them_over_so_many_training_images_and_its_checkpoint_keep
     recompute(net, batches)
     for name in changed:
         torch.testing.assert_close(net.state_dict()[name], exported[name])
+
+
+def test_norms_left_still_keep_their_statistics_and_go_by_them():
+    net, batches = small(), inputs(8, 8)
+    before = {name: tensor.clone() for name, tensor in net[1].state_dict().items()}
+    second = torch.cat([net[3](net[2](net.eval()[1](net[0](x)))) for x in batches])
+    recompute(net, batches, still={net[1]})
+    torch.testing.assert_close(net[1].state_dict(), before, rtol=0, atol=0)
+    torch.testing.assert_close(net[4].running_mean, second.detach().mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("norms", "still", "prefix", "more"),
+    [
+        ("frozen", ("",), "net.", ()),
+        # The average's norms are no frozen ones themselves.
+        ("trained", ("bn1", "layer1"), "averaged.module.", ("--model.ema_decay=0.5",)),
+    ],
+)
+def test_a_run_leaves_the_norms_alone_that_its_recipe_froze(
+    tmp_path: Path, norms: str, still: tuple[str, ...], prefix: str, more: tuple[str, ...]
+):
+    freezing = (f"--freezing.norms={norms}", "--freezing.freeze=[stem, layer1]")
+    run = fit(tmp_path / "run", "--model.precise_bn=64", *freezing, *more)
+    exported = load_file(run / "model" / "model.safetensors")
+    state = checkpoint(run, "best")["state_dict"]
+    for name, tensor in exported.items():
+        if name.endswith(("running_mean", "running_var")):
+            same = torch.equal(tensor, state[prefix + name])
+            assert same == name.startswith(still), name

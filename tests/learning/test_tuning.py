@@ -13,6 +13,7 @@ from resnet_hub.cli.layers import read_flags
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.errors import Diverged, InvalidSetting, OutOfMemory
 from resnet_hub.learning import tuning
+from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fit import build
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.tuning import analysed, find_batch_size, find_lr
@@ -106,6 +107,23 @@ def test_accumulated_batches_are_one_step_of_the_search():
     flags = ("--trainer.accumulate_grad_batches=2", "--data.batch_size=8")
     found = find_lr(recipe(*flags), least=1e-5, most=1e-3, steps=20, bar=False)
     assert (len(found.rates), found.step_images) == (20, 16)
+
+
+@pytest.mark.parametrize("share", [{"head_lr": 10}, {"layer_decay": 0.5}])
+def test_each_group_keeps_its_share_of_the_rate(share: dict[str, float], monkeypatch):
+    seen, judge = [], Classifier.on_before_optimizer_step
+
+    def watched(module: Classifier, optimizer: torch.optim.Optimizer) -> None:
+        seen.append([(group["lr"], group["lr_scale"]) for group in optimizer.param_groups])
+        judge(module, optimizer)
+
+    monkeypatch.setattr(Classifier, "on_before_optimizer_step", watched)
+    flags = (f"--optimizer.{name}={value}" for name, value in share.items())
+    found = find_lr(recipe(*flags), least=1e-5, most=1e-3, steps=20, bar=False)
+    assert len({scale for _, scale in seen[0]}) > 1
+    for rate, groups in zip(found.rates, seen, strict=True):
+        for lr, scale in groups:
+            assert lr == pytest.approx(rate * scale)
 
 
 def test_a_search_is_longer_than_the_recipes_run_and_its_epochs():
