@@ -4,7 +4,6 @@ Such a process starts in a tenth of a second, where a new one takes seconds.
 """
 
 import os
-import signal
 import socket
 import sys
 import time
