@@ -72,7 +72,8 @@ def _facts(look: "Look", card: "Card") -> Iterator[tuple[str, str]]:
     if look.skew > 1:
         told += f" ({most!r} {max(counts):,}, {least!r} {min(counts):,})"
     yield "skew", f"{told}{'; that is much' if look.skew > SKEWED else ''}"
-    yield "turned", f"{look.turned:,} are stored turned or mirrored (EXIF), and are set upright"
+    turned = f"{look.turned:,} by their EXIF, and set upright" if look.turned else "none"
+    yield "turned", turned
     yield "damage", _damage(look)
     yield "repeated", _repeated(look)
     if look.held_out:
@@ -93,14 +94,14 @@ def _colour(look: "Look", card: "Card") -> str:
 def _damage(look: "Look") -> str:
     if not (look.unreadable or look.damaged):
         return "none"
-    unreadable = f"{look.unreadable:,} files cannot be read, and are left out"
-    damaged = f"{look.damaged:,} are damaged and trained on as they are, unless you remove them"
+    unreadable = f"not to be read, and left out: {look.unreadable:,}"
+    damaged = f"trained on as they are, unless you remove them: {look.damaged:,}"
     told = [(look.unreadable, unreadable), (look.damaged, damaged)]
     return "; ".join(text for count, text in told if count)
 
 
 def _repeated(look: "Look") -> str:
-    splits = f"{look.in_two_splits:,} pictures are in two splits, so scores will be too good"
-    classes = f"{look.in_two_classes:,} are under two classes, of which one is wrong"
+    splits = f"in two splits, so that scores will be too good: {look.in_two_splits:,}"
+    classes = f"under two classes, of which one is wrong: {look.in_two_classes:,}"
     told = [(look.in_two_splits, splits), (look.in_two_classes, classes)]
     return "; ".join(text for count, text in told if count) or "none, byte for byte"

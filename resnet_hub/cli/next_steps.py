@@ -32,7 +32,7 @@ def _worth(look: Look) -> Iterator[str]:
     else:
         yield "the score is that of test, which chose nothing"
     if look.in_two_splits:
-        yield f"and {look.in_two_splits:,} pictures are in two splits, so it is too good"
+        yield f"pictures in two splits: {look.in_two_splits:,}, so it is too good"
 
 
 def _use(result: Result, look: Look, recipe: Path) -> Iterator[str]:

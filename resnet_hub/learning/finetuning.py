@@ -149,7 +149,7 @@ def _choose_data(own: _Choices, look: "Look", card: "Card", cores: int) -> int:
     turned = f"{look.turned:,} are" if look.turned else "none is here"
     own.take("data.exif", "apply", f"turns upright what is stored turned ({turned})")
     if look.unreadable:
-        why = f"{look.unreadable:,} files cannot be read, and are left out; raise stops at them"
+        why = f"not to be read: {look.unreadable:,}, and left out; raise would stop at them"
         own.take("data.on_bad_image", "skip", why)
     if look.skew > SKEWED and _is_setting("sampling"):
         own.take(

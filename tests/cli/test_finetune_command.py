@@ -111,12 +111,12 @@ def test_damage_is_told_and_left_out_and_repeated_pictures_are_a_warning(here: P
     shutil.copy(here / "my pets/train/bee/1.png", here / "my pets/val/bee/twin.png")
     assert command("finetune", "my pets", *FLAGS, "--out=run") == 0
     out = capsys.readouterr().out
-    assert "damage    1 files cannot be read, and are left out" in out
-    assert "repeated  1 pictures are in two splits, so scores will be too good" in out
+    assert "damage    not to be read, and left out: 1" in out
+    assert "repeated  in two splits, so that scores will be too good: 1" in out
     assert re.search(r"^damaged: my pets/train/ant/0.png: \S", out, re.MULTILINE)
     assert re.search(r"^warning: my pets/val/bee/twin.png: in val as 'bee'", out, re.MULTILINE)
     assert "by which the best epoch was chosen: it is optimistic" in out
-    assert "and 1 pictures are in two splits, so it is too good" in out
+    assert "pictures in two splits: 1, so it is too good" in out
     recipe = yaml.safe_load((here / "finetune_my_pets.yaml").read_text())
     assert recipe["data"]["on_bad_image"] == "skip"
     assert read_card(here / "run/model").labels == ("ant", "bee")
