@@ -50,6 +50,7 @@ def test_a_fifth_is_held_out_where_there_is_no_val(tmp_path: Path):
 
 def test_sizes_are_those_of_upright_pictures(root: Path):
     save(root / "train/ant/small.png", pattern(9, 7))
+    save(root / "train/ant/flat.png", pattern(100, 6))
     exif = Image.Exif()
     exif[0x0112] = 6
     pattern(200, 100).save(root / "train/bee/turned.jpg", exif=exif)
