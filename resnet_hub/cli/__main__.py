@@ -13,6 +13,7 @@ from resnet_hub.weights.tokens import without_token
 # command: (module, one line); the module's function of the command's name takes its arguments.
 COMMANDS = {
     "fit": ("resnet_hub.cli.fit", "train by a recipe; test and export at the end"),
+    "finetune": ("resnet_hub.cli.finetune", "make a net of a folder of your pictures"),
     "recipe": ("resnet_hub.cli.recipe", "show recipes, compare two, check one before it runs"),
     "tune": ("resnet_hub.cli.tune", "find a learning rate or a batch size to begin with"),
     "data": ("resnet_hub.cli.data", "check a data set for damage before a run"),

@@ -4,13 +4,15 @@ import logging
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, cast
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +20,8 @@ from resnet_hub.cli import stdout
 from resnet_hub.errors import ResNetHubError, printable
 from resnet_hub.learning.fit import Result
 from resnet_hub.learning.ranks import lost_rank
+
+_REFRESH = 0.1  # seconds between two drawings of a bar
 
 _NOISE = (
     "does not have many workers",  # sets held in memory need none
@@ -35,6 +39,29 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for pattern in _NOISE:
         warnings.filterwarnings("ignore", message=f"(?s).*{pattern}")
+
+
+@contextmanager
+def files_bar(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Yield what takes the files that were read, of how many, and shows them to who watches."""
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns,
+        console=Console(soft_wrap=True),  # paths above the bar stay whole
+        auto_refresh=False,  # by a thread, and the processes that read are forks of this one
+        transient=True,
+        disable=not shown,
+    ) as progress:
+        task = progress.add_task("files", total=None)
+        drawn = 0.0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal drawn
+            if shown and ((now := monotonic()) > drawn + _REFRESH or done == total):
+                progress.update(task, completed=done, total=total, refresh=True)
+                drawn = now
+
+        yield advance
 
 
 def shows_bar() -> bool:
@@ -75,6 +102,13 @@ def say(line: str) -> None:
 @rank_zero_only
 def finish(result: Result) -> None:
     """Print a finished run's summary table and how to use its model."""
+    summarise(result)
+    say(f"use it: resnet-hub predict {shlex.quote(str(result.run.model))} IMAGE...")
+
+
+@rank_zero_only
+def summarise(result: Result) -> None:
+    """Print a finished run's summary table."""
     card, run = result.card, result.run
     (score,) = card.provenance.scores
     table = Table(title=f"{card.name}, epochs trained: {result.epochs}", show_header=False)
@@ -92,4 +126,3 @@ def finish(result: Result) -> None:
     with console.capture() as shown:
         console.print(table)
     stdout.show(shown.get().rstrip("\n"))
-    say(f"use it: resnet-hub predict {shlex.quote(str(run.model))} IMAGE...")

@@ -1,10 +1,7 @@
 """``resnet-hub data``: look through a data set before a run is trained on it."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from resnet_hub.cli.layers import Layer, read_flags
@@ -38,8 +35,6 @@ pixels, and a BMP or PPM has nothing to hold its pixels against. Only checksums 
 the files were whole can tell.
 """
 
-_REFRESH = 0.1  # seconds between two drawings of the bar
-
 
 def data_command(arguments: list[str]) -> int:
     """Run ``resnet-hub data``."""
@@ -66,7 +61,7 @@ def _recipe(arguments: list[str]) -> Recipe:
 
 
 def _check(recipe: Recipe, *, as_json: bool) -> int:
-    from resnet_hub.cli.console import quiet, say, shows_bar
+    from resnet_hub.cli.console import files_bar, quiet, say, shows_bar
     from resnet_hub.data.check import check_data
     from resnet_hub.data.module import open_data
 
@@ -75,37 +70,11 @@ def _check(recipe: Recipe, *, as_json: bool) -> int:
             say(_line(finding))
 
     quiet()
-    with _bar(shown=shows_bar() and not as_json) as advance:
+    with files_bar(shown=shows_bar() and not as_json) as advance:
         data = open_data(recipe.data, seed=recipe.seed)
         report = check_data(data, tell=tell, advance=advance)
     say(json.dumps(_facts(report), allow_nan=False) if as_json else _summary(report))
     return 1 if report.damaged else 0
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Yield what takes the files that were read, of how many, and shows them to who watches."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns,
-        console=Console(soft_wrap=True),  # paths above the bar stay whole
-        auto_refresh=False,  # by a thread, and the processes that read are forks of this one
-        transient=True,
-        disable=not shown,
-    ) as progress:
-        task = progress.add_task("files", total=None)
-        drawn = 0.0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal drawn
-            if shown and ((now := monotonic()) > drawn + _REFRESH or done == total):
-                progress.update(task, completed=done, total=total, refresh=True)
-                drawn = now
-
-        yield advance
 
 
 def _line(finding: "Finding") -> str:

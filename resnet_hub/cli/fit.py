@@ -1,14 +1,18 @@
 """``resnet-hub fit``: train by a recipe."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from resnet_hub.cli.layers import Layer, find_recipe, read_flags
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
+
+if TYPE_CHECKING:
+    from resnet_hub.learning.fit import Result
 
 SWITCHES = ("--allow-changed", "--dry-run", "--json")
 
@@ -58,17 +62,32 @@ def fit_command(arguments: list[str]) -> int:
         from resnet_hub.cli.dry_run import dry_run
 
         return dry_run(recipe, as_json=as_json)
-    return _fit(recipe, names, out, resume, allow_changed=allow_changed)
+    name = find_recipe(names[-1]).stem if names else ""
+    return train(recipe, name, out, resume=resume, allow_changed=allow_changed)
 
 
-def _fit(
+def train(
     recipe: Recipe,
-    names: list[str],
+    name: str,
     out: Path | None,
-    resume: Path | None,
     *,
-    allow_changed: bool,
+    resume: Path | None = None,
+    allow_changed: bool = False,
+    finished: "Callable[[Result], None] | None" = None,
 ) -> int:
+    """Train by a recipe, test, export, say what came of it, and return the exit code.
+
+    Args:
+        recipe: Checked.
+        name: Of the recipe; runs lie in ``runs/<name>/<n>``.
+        out: The run's folder instead.
+        resume: A run to go on with instead.
+        allow_changed: See :func:`~resnet_hub.learning.fit.fit`.
+        finished: Tells of the result instead of :func:`~resnet_hub.cli.console.finish`.
+
+    Raises:
+        ResNetHubError: The run cannot begin, or go on.
+    """
     # Everything was parsed; only now the slow imports.
     from lightning.pytorch.utilities import rank_zero_only
 
@@ -85,7 +104,7 @@ def _fit(
         if is_first:
             run.hold()
     elif is_first:
-        run = Run.create(recipe, find_recipe(names[-1]).stem, out)
+        run = Run.create(recipe, name, out)
     else:  # rank 0's counts
         run = Run(Path("runs"))
     try:
@@ -106,7 +125,7 @@ def _fit(
         return stop.code
     finally:
         run.forget()
-    finish(result)
+    (finished or finish)(result)
     return 0
 
 

@@ -25,7 +25,7 @@ def predict_command(arguments: list[str]) -> int:
     mode: Literal["L", "RGB"] = "L" if net.architecture.in_channels == 1 else "RGB"
     answers: list[dict[str, Any]] = []
     for path in chosen.images:
-        picture = read_image(expanded(path), mode=mode)
+        picture = read_image(expanded(path), mode=mode, exif="apply")  # as a person sees it
         with torch.inference_mode():
             probabilities = net(net.preprocess(picture)[None]).softmax(1)[0]
         if not probabilities.isfinite().all():

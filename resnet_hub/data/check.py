@@ -1,6 +1,5 @@
 """Reading every sample of a data set before it is trained on, to report what is damaged."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from resnet_hub.data.cifar import Cifar10, Cifar100
 from resnet_hub.data.damage import Examination, Examined, decoder_warns
 from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.module import DataModule, Split
-from resnet_hub.data.workers import end, prepare, workers_named
+from resnet_hub.data.workers import available_cores, end, prepare, workers_named
 from resnet_hub.errors import WorkerLost
 
 _FILES_AT_ONCE = 16
@@ -27,11 +26,15 @@ class Finding:
         path: The file, or what else it is about.
         reason: What is wrong.
         damage: Whether this file is damaged; otherwise it is a warning.
+        in_two_splits: Whether it is a picture that is in another split too.
+        in_two_classes: Whether it is a picture that is under another class too.
     """
 
     path: str
     reason: str
     damage: bool = True
+    in_two_splits: bool = False
+    in_two_classes: bool = False
 
 
 @dataclass(kw_only=True)
@@ -58,6 +61,7 @@ class Report:
 
 Tell = Callable[[Finding], None]
 Advance = Callable[[int, int], None]
+See = Callable[[Split, int, Examined], None]
 
 
 def check_data(
@@ -65,6 +69,7 @@ def check_data(
     *,
     tell: Tell = lambda finding: None,
     advance: Advance = lambda done, total: None,
+    see: See = lambda split, index, examined: None,
 ) -> Report:
     """Read every sample of every split and report what is damaged.
 
@@ -78,6 +83,7 @@ def check_data(
         data: The data set, opened or not.
         tell: Takes each finding as it is made.
         advance: Takes how many files were read, of how many.
+        see: Takes what was found in each image file, with its split and its place there.
 
     Raises:
         DataMissing: Nothing there.
@@ -97,7 +103,7 @@ def check_data(
     report.samples = {name: len(split) for name, split in data.open().splits.items()}
     files = {name: split for name, split in data.splits.items() if isinstance(split, ImageFiles)}
     if files:
-        _check_files(data, files, found, advance)
+        _check_files(data, files, found, advance, see)
     return report
 
 
@@ -115,7 +121,7 @@ def _check_cifar(data: Cifar10 | Cifar100, report: Report, found: Tell, advance:
 
 
 def _check_files(
-    data: DataModule, splits: Mapping[Split, ImageFiles], found: Tell, advance: Advance
+    data: DataModule, splits: Mapping[Split, ImageFiles], found: Tell, advance: Advance, see: See
 ) -> None:
     jpeg_warnings = decoder_warns()
     if not jpeg_warnings:
@@ -128,22 +134,38 @@ def _check_files(
     for name, split in splits.items():
         damaged: Counter[int] = Counter()
         for index, label in enumerate(split.labels.tolist()):
-            damage, digest = next(examined)
-            if damage is not None:
-                found(Finding(path=split.path(index), reason=damage))
+            one = next(examined)
+            see(name, index, one)
+            if one.damage is not None:
+                found(Finding(path=split.path(index), reason=one.damage))
                 damaged[label] += 1
-            if digest is not None:
-                before, place = first.setdefault(digest, (name, index))
+            if one.digest is not None:
+                before, place = first.setdefault(one.digest, (name, index))
                 there = int(splits[before].labels[place])
                 if (before, there) != (name, label):
-                    reason = (
-                        f"in {name} as {data.labels[label]!r}, and the same picture is in {before} "
-                        f"as {data.labels[there]!r}: {splits[before].path(place)}"
-                    )
-                    found(Finding(path=split.path(index), reason=reason, damage=False))
+                    found(_repeated(data, splits, (name, index), (before, place)))
             done += 1
             advance(done, total)
         _tell_of_classes(data, name, split, damaged, found)
+
+
+def _repeated(
+    data: DataModule,
+    splits: Mapping[Split, ImageFiles],
+    here: tuple[Split, int],
+    there: tuple[Split, int],
+) -> Finding:
+    """Return that the picture here, a split and a place in it, is the same as the one there."""
+    (name, index), (before, place) = here, there
+    label, other = (data.labels[int(splits[split].labels[i])] for split, i in (here, there))
+    return Finding(
+        path=splits[name].path(index),
+        reason=f"in {name} as {label!r}, and the same picture is in {before} as {other!r}: "
+        f"{splits[before].path(place)}",
+        damage=False,
+        in_two_splits=name != before,
+        in_two_classes=label != other,
+    )
 
 
 def _tell_of_classes(
@@ -164,7 +186,7 @@ def _examined(data: DataModule, everything: list[Examination]) -> Iterator[Exami
     loader: DataLoader[Examined] = DataLoader(
         ConcatDataset(everything),
         batch_size=_FILES_AT_ONCE,
-        num_workers=data.settings.workers or _cores(),
+        num_workers=data.settings.workers or available_cores(),
         collate_fn=cast(Any, list),
         worker_init_fn=prepare,
         timeout=timeout,
@@ -181,10 +203,3 @@ def _examined(data: DataModule, everything: list[Examination]) -> Iterator[Exami
     except WorkerLost:
         end(cast(Any, batches)._workers)
         raise
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Looking for damage in one image file: what reading it refuses, and what its decoder warns of.
+"""Looking at one image file: what reading it refuses, what its decoder warns of, and what it is.
 
 Imports no Lightning: workers that are started afresh import this module.
 """
@@ -13,12 +13,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import Dataset
 
 from resnet_hub.data.files import ImageFiles
-from resnet_hub.data.images import Exif, read_image
+from resnet_hub.data.images import FORMATS, Exif, read_image
 from resnet_hub.errors import BadData
 
 try:
@@ -30,16 +31,34 @@ _STANDARD_ERROR = 2
 _JPEG = b"\xff\xd8\xff"
 
 
+class Picture(NamedTuple):
+    """What a picture is, beside its content.
+
+    Attributes:
+        width: In pixels, as training sees it.
+        height: In pixels, as training sees it.
+        grey: Whether no pixel has a colour, whatever the file's form.
+        turned: Whether its EXIF says that it is stored turned or mirrored.
+    """
+
+    width: int
+    height: int
+    grey: bool
+    turned: bool
+
+
 class Examined(NamedTuple):
     """What was found in a file.
 
     Attributes:
         damage: What is wrong with it, or ``None``.
         digest: SHA-256 of its bytes; ``None`` where they could not be read as a picture.
+        picture: What was read; ``None`` where nothing could be.
     """
 
     damage: str | None
     digest: bytes | None
+    picture: Picture | None
 
 
 class Examination(Dataset[Examined]):
@@ -73,15 +92,16 @@ def examine(path: str, *, exif: Exif = "ignore", jpeg_warnings: bool = True) -> 
             error is turned away for.
     """
     try:
-        read_image(path, exif=exif)
+        image = read_image(path, exif=exif)
         content = Path(path).read_bytes()
     except BadData as error:
-        return Examined(str(error.args[0]).removeprefix(f"{path}: "), None)
+        return Examined(str(error.args[0]).removeprefix(f"{path}: "), None, None)
     except OSError as error:
-        return Examined(error.strerror or type(error).__name__, None)
+        return Examined(error.strerror or type(error).__name__, None, None)
     is_jpeg = content.startswith(_JPEG)
     damage = jpeg_damage(content) if is_jpeg and jpeg_warnings else None
-    return Examined(damage, hashlib.sha256(content).digest())
+    picture = Picture(*image.size, _is_grey(image), _is_turned(content))
+    return Examined(damage, hashlib.sha256(content).digest(), picture)
 
 
 def jpeg_damage(content: bytes) -> str | None:
@@ -113,6 +133,21 @@ def decoder_warns() -> bool:
     sound = file.getvalue()
     damaged = sound[:-2] + bytes(50) + sound[-2:]  # more data than there are pixels
     return jpeg_damage(sound) is None and jpeg_damage(damaged) is not None
+
+
+def _is_grey(image: Image.Image) -> bool:
+    pixels = np.asarray(image)
+    return bool((pixels == pixels[..., :1]).all())
+
+
+def _is_turned(content: bytes) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(BytesIO(content), formats=FORMATS) as image:
+                return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+        except Exception:  # a picture can be whole, and what its EXIF holds be anything
+            return False
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Anyone's images, in one folder a class."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +23,12 @@ class Folder(ImageFilesDataModule):
     Images may lie in subfolders of their class folder. Hidden files and folders are ignored, and
     folders of training runs, as ``runs/`` beside the classes. ``data.classes`` leaves the other
     class folders out.
+
+    Attributes:
+        holds_out: Whether validation was given a share of the training images; known once opened.
     """
+
+    holds_out: bool = False
 
     layout: ClassVar[str] = "train/<class>/… and val/<class>/… (test/ if you have it), or <class>/…"
 
@@ -39,7 +43,8 @@ class Folder(ImageFilesDataModule):
         numbers = {name: number for number, name in enumerate(self.labels)}
         found = {split: labelled(home, numbers, self.labels) for split, home in homes.items()}
         if "train" in found and "val" not in found:
-            found |= self._held_out(found["train"])
+            held = self._held_out(found["train"])
+            found, self.holds_out = found | held, bool(held)
         elif "train" in found and self.settings.held_out:
             raise InvalidSetting(f"data.held_out: {self.root} has a val/ of its own; leave it out")
         self.splits = {
@@ -93,7 +98,7 @@ class Folder(ImageFilesDataModule):
             if self.settings.classes is None and name not in self.labels:
                 raise BadData(f"{home}: class folder {name!r} is not in {first}")
 
-    def _held_out(self, samples: list[Sample]) -> Mapping[Split, list[Sample]]:
+    def _held_out(self, samples: list[Sample]) -> dict[Split, list[Sample]]:
         count = self.settings.held_out
         if count == 0:
             return {}

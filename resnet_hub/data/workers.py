@@ -42,6 +42,13 @@ class WorkersIterator(_MultiProcessingDataLoaderIter):
         cast(Any, super())._shutdown_workers()
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def prepare(worker: int) -> None:
     """Take a worker out of the group that a terminal and torchrun send their signals to.
 

@@ -119,7 +119,9 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     channels = data.preprocess.channels
     torch.manual_seed(key_of("weights", recipe.seed))
     if settings.weights:
-        net = ResNet.from_pretrained(origin, classes=data.labels, in_channels=channels)
+        net = ResNet.from_pretrained(
+            origin, classes=data.labels, in_channels=channels, fresh_head=settings.fresh_head
+        )
         if settings.name and name_of(net.architecture) != settings.name:
             raise InvalidSetting(f"net.name: {origin} holds no {settings.name}")
         net.train()

@@ -47,10 +47,8 @@ class Run:
             parent.mkdir(parents=True, exist_ok=True)
             out = _next_number(parent)
             made.insert(0, out)
-        elif out.exists() and not cls(out)._is_free():
-            raise InvalidSetting(
-                f"--out {out}: is there and not empty; choose another, or --resume {out}"
-            )
+        else:
+            cls.check_out(out)
         run = cls(out)
         run._made = [run.checkpoints, *made]
         try:
@@ -61,6 +59,18 @@ class Run:
             run.forget()
             raise
         return run
+
+    @classmethod
+    def check_out(cls, out: Path) -> None:
+        """Check that a new run can lie in a folder.
+
+        Raises:
+            InvalidSetting: It holds something already.
+        """
+        if out.exists() and not cls(out)._is_free():
+            raise InvalidSetting(
+                f"--out {out}: is there and not empty; choose another, or --resume {out}"
+            )
 
     @classmethod
     def find(cls, folder: Path) -> "Run":

@@ -232,6 +232,7 @@ class ResNet(nn.Module):
         *,
         classes: int | Sequence[str] | None = None,
         in_channels: int | None = None,
+        fresh_head: bool = False,
         local_files_only: bool = False,
     ) -> "ResNet":
         """Return a net with verified weights, in evaluation mode, on the CPU.
@@ -244,6 +245,7 @@ class ResNet(nn.Module):
                 a fresh head, and says so.
             in_channels: Image channels; another number than the file's adapts the first
                 convolution (1 by the sum, more by repeating), and says so.
+            fresh_head: Take the file's classes for others, though there are as many of them.
             local_files_only: Make no request.
 
         Raises:
@@ -261,8 +263,9 @@ class ResNet(nn.Module):
         expected = net.state_dict()
         if in_channels is not None:
             adapt_stem(tensors, expected, str(path))
-        renamed = bool(names and card.labels and names != card.labels)
-        if count is not None and adapt_head(tensors, expected, str(path), renamed=renamed):
+        renamed = fresh_head or bool(names and card.labels and names != card.labels)
+        asked = fresh_head or count is not None
+        if asked and adapt_head(tensors, expected, str(path), renamed=renamed):
             net.labels = names
         net.load_state_dict(matched(tensors, expected, str(path)), assign=True)
         return net.eval()

@@ -109,6 +109,7 @@ def test_looking_things_up_is_quick_and_imports_neither_torch_nor_lightning(
         (["fit", "quickstart", "--data", "Digit"], "did you mean 'Digits'?"),
         (["fit", "bomb.yaml"], "YAML anchors and aliases are not read"),
         (["test", "model", "--data.nam", "Digits"], "did you mean 'name'?"),
+        (["finetune", "pets", "--optimizer.lrr", "1"], "did you mean 'lr'?"),
     ],
 )
 def test_a_mistyped_recipe_is_refused_quickly_without_torch(

@@ -55,6 +55,17 @@ def test_predict_names_the_five_likeliest_classes_of_each_picture(
     assert len(two["top5"]) == 5
 
 
+def test_predict_sees_photographs_upright_as_their_exif_says(run: Path, digit: Path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by a quarter
+    turned = digit.with_name("turned.png")
+    with Image.open(digit) as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    assert command("predict", run / "model", digit, turned, "--json") == 0
+    one, two = json.loads(capsys.readouterr().out)
+    assert one["top5"] == two["top5"]
+
+
 def test_predict_for_people_has_a_line_for_each_guess(run: Path, digit: Path, capsys):
     assert command("predict", run / "model", digit) == 0
     head, *lines = capsys.readouterr().out.splitlines()

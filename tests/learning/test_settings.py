@@ -33,6 +33,7 @@ from resnet_hub.learning.settings import (
             "schedule.warmup_until_error: needs constant or multistep, and a warmup of 0",
         ),
         (NetSettings, {"checkpoint_blocks": -1}, "net.checkpoint_blocks: -1"),
+        (NetSettings, {"fresh_head": True}, "net.fresh_head: needs net.weights"),
         (NetSettings, {"weights": "w", "shortcut": "C"}, "net.weights: the weights fix the net"),
         (NetSettings, {"weights": "w", "zeros": "end"}, "net.weights: the weights fix the net"),
         (NetSettings, {"weights": "w", "zero_init_residual": True}, "net.weights: the weights fix"),

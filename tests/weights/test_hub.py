@@ -281,6 +281,17 @@ def test_as_many_classes_of_other_names_give_a_fresh_head(folder, caplog):
     assert not torch.equal(net.fc.weight, made().fc.weight)
 
 
+@pytest.mark.parametrize("classes", [None, 10, LABELS])
+def test_a_head_for_as_many_classes_is_fresh_where_it_is_asked_for(folder, caplog, classes):
+    with caplog.at_level(logging.WARNING, "resnet_hub"):
+        net = ResNet.from_pretrained(folder, classes=classes, fresh_head=True)
+    assert "fresh head for 10 classes" in caplog.text
+    assert net.labels == (LABELS if classes == LABELS else None)
+    old = ResNet.from_pretrained(folder)
+    assert not torch.equal(net.fc.weight, old.fc.weight)
+    assert torch.equal(net.conv1.weight, old.conv1.weight)
+
+
 def test_the_files_own_class_count_keeps_its_head(folder, caplog):
     net = ResNet.from_pretrained(folder, classes=10, in_channels=3)
     assert_equal_states(net, made())

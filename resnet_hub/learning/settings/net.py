@@ -14,6 +14,8 @@ class NetSettings:
     Attributes:
         name: A row of the architecture table; not needed where ``weights`` are given.
         weights: A model folder to begin from; the classifier is fresh where classes differ.
+        fresh_head: The classifier is fresh in any case: weights that do not name their classes may
+            have as many others.
         shortcut: Option A, B, C or D instead of the row's.
         zeros: Placement of option A's zero channels instead of the row's.
         zero_init_residual: Begin every unit as its shortcut (1706.02677 §5.1).
@@ -24,6 +26,7 @@ class NetSettings:
 
     name: str | None = None
     weights: str | None = None
+    fresh_head: bool = False
     shortcut: ShortcutOption | None = None
     zeros: ZeroPlacement | None = None
     zero_init_residual: bool = False
@@ -36,5 +39,7 @@ class NetSettings:
                 "net.weights: the weights fix the net; leave out shortcut, zeros and "
                 "zero_init_residual"
             )
+        if self.fresh_head and not self.weights:
+            raise InvalidSetting("net.fresh_head: needs net.weights; without them all is fresh")
         check_fraction("net.stochastic_depth", self.stochastic_depth)
         check_at_least("net.checkpoint_blocks", self.checkpoint_blocks, 0)
