@@ -5,10 +5,8 @@ Imports no torch.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from resnet_hub.learning.settings import DataSettings
 
 if TYPE_CHECKING:
     from resnet_hub.data.look import Look
@@ -18,6 +16,9 @@ Value = TypeVar("Value")
 
 SKEWED = 3.0
 """Pictures of the largest class over those of the smallest, beyond which classes take turns."""
+
+_OTHER_BALANCES = {"model.class_weights", "data.repeats"}
+"""Keys that a person who gives them has instead of classes that take turns."""
 
 _FEW = 500
 """Training pictures, below which most of a net is better kept than learnt anew."""
@@ -151,16 +152,10 @@ def _choose_data(own: _Choices, look: "Look", card: "Card", cores: int) -> int:
     if look.unreadable:
         why = f"not to be read: {look.unreadable:,}, and left out; raise would stop at them"
         own.take("data.on_bad_image", "skip", why)
-    if look.skew > SKEWED and _is_setting("sampling"):
-        own.take(
-            "data.sampling", "balanced", f"the largest class is {look.skew:.1f} × the smallest"
-        )
+    if look.skew > SKEWED and not own.asked.keys() & _OTHER_BALANCES:
+        why = f"the largest class is {look.skew:.1f} × the smallest; now they come equally often"
+        own.take("data.sampling", "balanced", why)
     return batch
-
-
-def _is_setting(name: str) -> bool:
-    # HOOK: data.sampling is on its way; once DataSettings has it, this question goes.
-    return name in {field.name for field in fields(DataSettings)}
 
 
 def _size(look: "Look", card: "Card") -> tuple[int, str]:

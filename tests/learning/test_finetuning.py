@@ -9,7 +9,7 @@ from resnet_hub.cli.layers import Layer, packaged_recipes
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.data.look import Look
 from resnet_hub.learning.finetuning import choose, nested
-from resnet_hub.learning.settings import DataSettings, Recipe
+from resnet_hub.learning.settings import Recipe
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.card import Card
 from resnet_hub.weights.provenance import Provenance
@@ -139,10 +139,11 @@ def test_unreadable_pictures_are_left_out_only_where_there_are_some():
 def test_a_skewed_folder_takes_its_classes_in_turns():
     skewed, even = small(train=(1000, 200), val=(9, 9)), small(train=(600, 200), val=(9, 9))
     assert (skewed.skew, even.skew) == (5, 3)
-    keys = {choice.key for choice in choose(skewed, card(), weights="resnet50", cores=2)}
-    known = "sampling" in DataSettings.__dataclass_fields__
-    assert ("data.sampling" in keys) == known
+    assert chosen(skewed).data.sampling == "balanced"
+    assert "5.0 ×" in whys(skewed)["data.sampling"]
     assert "data.sampling" not in whys(even)
+    weighted = chosen(skewed, model__class_weights="balanced")
+    assert (weighted.data.sampling, weighted.model.class_weights) == ("shuffled", "balanced")
 
 
 def test_what_is_asked_for_stands_and_the_rest_follows():
