@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 
-from resnet_hub.learning.checkpoints import verify, write_checkpoint
+from resnet_hub.learning.saving.checkpoints import verify, write_checkpoint
 from resnet_hub.nets.resnet import ResNet
 
 CASES = (

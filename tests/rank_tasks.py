@@ -15,7 +15,6 @@ from resnet_hub.data.digits import Digits
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import ResNetHubError
-from resnet_hub.learning import mixing
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.precise_bn import make_precise
 from resnet_hub.learning.settings import (
@@ -25,6 +24,7 @@ from resnet_hub.learning.settings import (
     OptimizerSettings,
     ScheduleSettings,
 )
+from resnet_hub.learning.targets import mixing
 from resnet_hub.learning.trainer import make_trainer
 from resnet_hub.nets.resnet import ResNet
 

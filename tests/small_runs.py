@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from resnet_hub.cli.__main__ import main
-from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint
-from resnet_hub.learning.journal import TIMING
+from resnet_hub.learning.reporting.journal import TIMING
+from resnet_hub.learning.saving.checkpoints import numbered, read_training_checkpoint
 
 ROOT = Path(__file__).parents[1]
 TINY = (

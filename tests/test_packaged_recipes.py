@@ -13,7 +13,7 @@ from small_runs import command
 from resnet_hub.cli.layers import Layer, packaged_recipes
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.counting import parameters
-from resnet_hub.learning.schedules import Length, WarmUp, factor
+from resnet_hub.learning.optim.schedules import Length, WarmUp, factor
 from resnet_hub.learning.settings import DataSettings, MixingSettings, Recipe
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.zoo import find_row

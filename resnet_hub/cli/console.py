@@ -19,7 +19,7 @@ from rich.text import Text
 from resnet_hub.cli import stdout
 from resnet_hub.errors import ResNetHubError, printable
 from resnet_hub.learning.fit import Result
-from resnet_hub.learning.ranks import lost_rank
+from resnet_hub.learning.processes.ranks import lost_rank
 
 _REFRESH = 0.1  # seconds between two drawings of a bar
 

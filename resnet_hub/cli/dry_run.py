@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 from resnet_hub.cli import stdout
 from resnet_hub.cli.console import group, is_first, quiet, say
-from resnet_hub.learning.class_weights import worded
-from resnet_hub.learning.pace import duration
 from resnet_hub.learning.preview import TIMED, Preview, preview
+from resnet_hub.learning.processes.stopping import Interrupted
+from resnet_hub.learning.reporting.pace import duration
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.learning.stopping import Interrupted
+from resnet_hub.learning.targets.class_weights import worded
 
 
 def dry_run(recipe: Recipe, *, as_json: bool) -> int:

@@ -84,7 +84,7 @@ def _finetune(
     from resnet_hub.data.look import look
     from resnet_hub.data.workers import available_cores
     from resnet_hub.learning.finetuning import choose, nested
-    from resnet_hub.learning.run import Run
+    from resnet_hub.learning.saving.run import Run
     from resnet_hub.weights.card import read_card
     from resnet_hub.weights.hub import resolve
 

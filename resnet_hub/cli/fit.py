@@ -93,9 +93,9 @@ def train(
 
     from resnet_hub.cli.console import finish, group, quiet, say, shows_bar
     from resnet_hub.learning.fit import fit
-    from resnet_hub.learning.requeue import requeue
-    from resnet_hub.learning.run import Run
-    from resnet_hub.learning.stopping import Interrupted
+    from resnet_hub.learning.processes.requeue import requeue
+    from resnet_hub.learning.processes.stopping import Interrupted
+    from resnet_hub.learning.saving.run import Run
 
     quiet()
     is_first = cast(Any, rank_zero_only).rank == 0

@@ -98,7 +98,7 @@ def recipe_of(name: str, flags: Layer, *, command: str) -> tuple[Recipe, str | P
             )
         return _own_recipe(read_file(folder / "recipe.yaml"), flags), folder / "model"
     if _is_checkpoint(folder):
-        from resnet_hub.learning.checkpoints import read_training_checkpoint
+        from resnet_hub.learning.saving.checkpoints import read_training_checkpoint
 
         recipe = read_training_checkpoint(folder).get("recipe")
         return _own_recipe(Layer(recipe if isinstance(recipe, dict) else {}), flags), name

@@ -58,7 +58,7 @@ def tune_command(arguments: list[str]) -> int:
 
     from resnet_hub.cli import stdout
     from resnet_hub.cli.console import group, quiet, say
-    from resnet_hub.learning.stopping import Interrupted
+    from resnet_hub.learning.processes.stopping import Interrupted
 
     quiet()
     try:

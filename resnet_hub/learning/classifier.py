@@ -10,19 +10,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from resnet_hub.data.batches import Batch
-from resnet_hub.learning import optimizers
-from resnet_hub.learning.averaging import follow
-from resnet_hub.learning.class_weights import ClassWeights
-from resnet_hub.learning.clipping import clip_adaptively
-from resnet_hub.learning.distillation import Teacher
 from resnet_hub.learning.export import description, restored
-from resnet_hub.learning.freezing import Freezing
 from resnet_hub.learning.guards import Guard, check_weights
-from resnet_hub.learning.mixing import mixed
-from resnet_hub.learning.objective import training_loss
+from resnet_hub.learning.optim import optimizers
+from resnet_hub.learning.optim.averaging import follow
+from resnet_hub.learning.optim.clipping import clip_adaptively
+from resnet_hub.learning.optim.freezing import Freezing
+from resnet_hub.learning.optim.schedules import WarmUp, factor
 from resnet_hub.learning.plan import attached_data, check_match, is_logged, planned
 from resnet_hub.learning.record import TrainingRecord, counted, evaluated
-from resnet_hub.learning.schedules import WarmUp, factor
 from resnet_hub.learning.settings import (
     DistillationSettings,
     FreezingSettings,
@@ -31,6 +27,10 @@ from resnet_hub.learning.settings import (
     OptimizerSettings,
     ScheduleSettings,
 )
+from resnet_hub.learning.targets.class_weights import ClassWeights
+from resnet_hub.learning.targets.distillation import Teacher
+from resnet_hub.learning.targets.mixing import mixed
+from resnet_hub.learning.targets.objective import training_loss
 from resnet_hub.metrics import Scores, SoftScores
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of, seed_generators
@@ -249,8 +249,9 @@ class Classifier(L.LightningModule):
             Diverged: Steps or weights are finite no more.
         """
         self._look(weights=True)
-        for buffer in self.buffers() if self.trainer.world_size > 1 else ():
-            torch.distributed.broadcast(buffer, 0)
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch of the watched split."""

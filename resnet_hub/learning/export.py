@@ -8,8 +8,12 @@ import torch
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
-from resnet_hub.learning.checkpoints import MANIFEST, finished_epochs, read_training_checkpoint
-from resnet_hub.learning.run import Run
+from resnet_hub.learning.saving.checkpoints import (
+    MANIFEST,
+    finished_epochs,
+    read_training_checkpoint,
+)
+from resnet_hub.learning.saving.run import Run
 from resnet_hub.learning.settings import LEARNING, Recipe
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded

@@ -13,27 +13,27 @@ from lightning.pytorch.loggers.logger import Logger
 
 from resnet_hub.data.module import DataModule, open_data
 from resnet_hub.errors import CorruptFile, InvalidSetting
-from resnet_hub.learning.checkpoints import (
+from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.measure import measure
+from resnet_hub.learning.precise_bn import make_precise
+from resnet_hub.learning.processes.stopping import StopCleanly, interruptible
+from resnet_hub.learning.reporting.journal import Journal, MetricsFile
+from resnet_hub.learning.reporting.progress import Progress, RunBar
+from resnet_hub.learning.saving.checkpoints import (
     FolderCheckpoints,
     finished_epochs,
     read_training_checkpoint,
 )
-from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.journal import Journal, MetricsFile
-from resnet_hub.learning.keeper import Keeper
-from resnet_hub.learning.measure import measure
-from resnet_hub.learning.precise_bn import make_precise
-from resnet_hub.learning.progress import Progress, RunBar
-from resnet_hub.learning.resuming import (
+from resnet_hub.learning.saving.keeper import Keeper
+from resnet_hub.learning.saving.resuming import (
     check_same_classes,
     check_same_run,
     clear_later,
     newest_checkpoint,
     situation_of,
 )
-from resnet_hub.learning.run import Run
+from resnet_hub.learning.saving.run import Run
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.learning.stopping import StopCleanly, interruptible
 from resnet_hub.learning.trainer import instance, losses_named, make_trainer, refusals_named
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from resnet_hub.errors import Diverged
-from resnet_hub.learning.optimizers import rate_in_force
+from resnet_hub.learning.optim.optimizers import rate_in_force
 
 LOOK_EVERY = 50
 """Optimizer steps between two looks of the host at what became of them."""

@@ -7,7 +7,7 @@ import lightning as L
 
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.errors import BadData, InvalidSetting
-from resnet_hub.learning.schedules import Length
+from resnet_hub.learning.optim.schedules import Length
 from resnet_hub.nets.resnet import ResNet
 
 

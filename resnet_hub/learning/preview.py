@@ -17,10 +17,9 @@ from resnet_hub.data.batches import Batch
 from resnet_hub.data.module import DataModule
 from resnet_hub.data.settings import Knots
 from resnet_hub.data.sizes import training_size
-from resnet_hub.learning.class_weights import named
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fit import build
-from resnet_hub.learning.optimizers import effective_lr
+from resnet_hub.learning.optim.optimizers import effective_lr
 from resnet_hub.learning.plan import (
     batches_a_validation,
     ends_step,
@@ -29,8 +28,9 @@ from resnet_hub.learning.plan import (
     images_validated,
     run_length,
 )
+from resnet_hub.learning.processes.stopping import interruptible
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.learning.stopping import interruptible
+from resnet_hub.learning.targets.class_weights import named
 from resnet_hub.learning.trainer import device_name, losses_named, make_trainer, refusals_named
 from resnet_hub.zoo import name_of
 

@@ -14,7 +14,7 @@ from resnet_hub.data.module import DataModule
 from resnet_hub.data.workers import workers_named
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.memory import memory_named
-from resnet_hub.learning.ranks import distributed_options
+from resnet_hub.learning.processes.ranks import distributed_options
 
 
 def make_trainer(options: Mapping[str, Any], *, timeout: float = 600.0) -> L.Trainer:

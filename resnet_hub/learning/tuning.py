@@ -23,12 +23,12 @@ from torch import Tensor
 
 from resnet_hub.data.module import DataModule
 from resnet_hub.errors import Diverged, InvalidSetting, OutOfMemory
-from resnet_hub.learning.checkpoints import FolderCheckpoints
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fit import build
 from resnet_hub.learning.plan import images_per_step
+from resnet_hub.learning.processes.stopping import interruptible
+from resnet_hub.learning.saving.checkpoints import FolderCheckpoints
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.learning.stopping import interruptible
 from resnet_hub.learning.trainer import device_name, losses_named, make_trainer, refusals_named
 
 LARGEST_BATCH = 8192

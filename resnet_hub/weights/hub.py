@@ -19,10 +19,11 @@ from resnet_hub.weights.card import (
 )
 from resnet_hub.weights.folder import read_folder
 from resnet_hub.weights.huggingface import fetch_repo
+from resnet_hub.weights.reach import is_offline
 from resnet_hub.weights.readme import write_readme
 from resnet_hub.weights.sources import HubRepo, LocalFolder, Published, Source, Url, parse
 from resnet_hub.weights.store import write_text
-from resnet_hub.weights.transfer import download, is_offline, shown
+from resnet_hub.weights.transfer import download, shown
 
 
 def resolve(source: str | Path | Source, *, local_files_only: bool = False) -> Path:

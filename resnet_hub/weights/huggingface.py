@@ -17,11 +17,12 @@ from resnet_hub.counting import parameters
 from resnet_hub.errors import CorruptFile, DataMissing, InvalidSetting, ResNetHubError
 from resnet_hub.weights import cache
 from resnet_hub.weights.card import CARD_NAME, MOST_BYTES, README_NAME, WEIGHTS_NAME, read_card
+from resnet_hub.weights.reach import in_time, is_offline, probe
 from resnet_hub.weights.readme import write_readme
 from resnet_hub.weights.sources import HubRepo, is_address
 from resnet_hub.weights.store import sha256_of, write_text
 from resnet_hub.weights.tokens import hidden_token
-from resnet_hub.weights.transfer import download, in_time, is_offline, probe
+from resnet_hub.weights.transfer import download
 
 _ANSWER = 30.0  # seconds that the client may take for an answer, redirects included
 _COMMIT = re.compile(r"[0-9a-f]{40}")

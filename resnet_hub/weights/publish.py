@@ -12,10 +12,10 @@ from resnet_hub.weights.card import CARD_NAME, FILES, README_NAME, WEIGHTS_NAME,
 from resnet_hub.weights.folder import amend_card, check_folder, read_readme
 from resnet_hub.weights.huggingface import check_endpoint, http_error
 from resnet_hub.weights.licences import canonical_licence
+from resnet_hub.weights.reach import in_time, is_offline, probe
 from resnet_hub.weights.readme import MARK, kept_words, write_readme
 from resnet_hub.weights.sources import HubRepo, parse
 from resnet_hub.weights.tokens import hidden_token
-from resnet_hub.weights.transfer import in_time, is_offline, probe
 
 _ANSWER = 60.0  # seconds that the client may take for a step
 _SLOWEST = 10_000  # bytes a second that an upload has to have

@@ -7,15 +7,13 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Late
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from threading import Thread, Timer
-from typing import Any, BinaryIO, TypeVar, cast
+from threading import Timer
+from typing import Any, BinaryIO, cast
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import (
@@ -27,78 +25,20 @@ from urllib.request import (
     OpenerDirector,
     ProxyHandler,
     Request,
-    getproxies,
 )
 
 import torch
 
 from resnet_hub.errors import CorruptFile, DataMissing
+from resnet_hub.weights.reach import probe
 
 MOST_BYTES = 8 << 30
-_PATIENCE = 4.0  # seconds that a server has to answer a first knock
 _ANSWER = 10.0  # seconds in which the head of an answer has to be whole
 _STALLED = 20.0  # seconds without a byte
 _GRACE, _SLOWEST = 60.0, 1000  # seconds, after which a mean of so many bytes a second is due
 _TRIES = 5  # in a row that bring nothing new
 _BLOCK = 1 << 20
-_Answer = TypeVar("_Answer")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # ours, not the network's
-
-
-def is_offline() -> bool:
-    """Whether ``HF_HUB_OFFLINE`` forbids every request."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def probe(url: str) -> None:
-    """Knock at a server's door, so that one that is down costs seconds and one line.
-
-    Raises:
-        DataMissing: Nobody answers.
-    """
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    if host not in ("localhost", "127.0.0.1", "::1") and parts.scheme in getproxies():
-        return  # the proxy's door is another one, and what is behind it is its own affair
-
-    def knock() -> None:
-        socket.create_connection((host, port), timeout=_PATIENCE).close()
-
-    try:
-        in_time(knock, _PATIENCE)  # looking a name up heeds no timeout
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataMissing(
-            f"{host}:{port} cannot be reached ({reason}); try again online"
-        ) from error
-
-
-def in_time(call: Callable[[], _Answer], seconds: float) -> _Answer:
-    """Return what a call returns that heeds no timeout, or not that of the whole.
-
-    Args:
-        call: Goes on in a thread of its own, and beyond its time without anybody who listens.
-        seconds: How long it may take.
-
-    Raises:
-        TimeoutError: It took longer.
-        Exception: What the call raised.
-    """
-    answer: Future[_Answer] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:  # what a thread does not catch, it prints
-            answer.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    try:
-        return answer.result(seconds)
-    except Late as error:
-        if answer.done():  # the call's own, or just now
-            return answer.result()
-        raise TimeoutError(f"no answer in {seconds:.0f} seconds") from error
 
 
 def download(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from small_runs import command, fit, refusal
 
 from resnet_hub.evaluation import parity
-from resnet_hub.learning.checkpoints import numbered
+from resnet_hub.learning.saving.checkpoints import numbered
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import convert
 from resnet_hub.weights.card import read_card

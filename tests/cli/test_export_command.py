@@ -14,7 +14,7 @@ from reference_nets import fill
 from small_runs import checkpoint, command, fit, refusal
 
 from resnet_hub.architecture import Architecture
-from resnet_hub.learning.checkpoints import numbered, write_checkpoint
+from resnet_hub.learning.saving.checkpoints import numbered, write_checkpoint
 from resnet_hub.nets import exporting
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache

@@ -10,7 +10,7 @@ from pictures import class_folders
 from small_runs import command, fit, flip_last_bit, refusal
 
 from resnet_hub.evaluation import linear
-from resnet_hub.learning.checkpoints import numbered
+from resnet_hub.learning.saving.checkpoints import numbered
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache, outputs
 

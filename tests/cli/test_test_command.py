@@ -14,7 +14,7 @@ from PIL import Image
 from small_runs import command, fit, refusal, start
 
 from resnet_hub.data.digits import Digits
-from resnet_hub.learning.checkpoints import numbered
+from resnet_hub.learning.saving.checkpoints import numbered
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache
 from resnet_hub.weights.card import read_card

@@ -17,9 +17,9 @@ from resnet_hub.data.batches import Batch
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import Diverged, InvalidSetting, UnknownName
-from resnet_hub.learning.checkpoints import FolderCheckpoints
 from resnet_hub.learning.classifier import Classifier
-from resnet_hub.learning.progress import outline
+from resnet_hub.learning.reporting.progress import outline
+from resnet_hub.learning.saving.checkpoints import FolderCheckpoints
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.nets.resnet import ResNet
 

@@ -10,9 +10,13 @@ from safetensors.torch import load_file
 from small_runs import TINY, checkpoint, command, fit
 
 from resnet_hub.errors import CorruptFile, DataMissing, Diverged, InvalidSetting, WeightsMismatch
-from resnet_hub.learning.checkpoints import numbered, read_training_checkpoint, write_checkpoint
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.export import export, finished_epochs, trained_net
+from resnet_hub.learning.saving.checkpoints import (
+    numbered,
+    read_training_checkpoint,
+    write_checkpoint,
+)
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
 

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from small_runs import TINY, checkpoint, command, fit, refusal, untimed_rows
 
-from resnet_hub.learning.checkpoints import FILES
-from resnet_hub.learning.journal import TIMING
+from resnet_hub.learning.reporting.journal import TIMING
+from resnet_hub.learning.saving.checkpoints import FILES
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.card import read_card
 

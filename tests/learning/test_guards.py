@@ -25,7 +25,7 @@ from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import Diverged
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.guards import Guard, put_back
-from resnet_hub.learning.optimizers import build_optimizer
+from resnet_hub.learning.optim.optimizers import build_optimizer
 from resnet_hub.learning.settings import ModelSettings, OptimizerSettings, ScheduleSettings
 from resnet_hub.nets.resnet import ResNet
 

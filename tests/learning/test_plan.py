@@ -11,8 +11,8 @@ from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.optim.schedules import Length
 from resnet_hub.learning.plan import images_per_step, run_length
-from resnet_hub.learning.schedules import Length
 from resnet_hub.nets.resnet import ResNet
 
 

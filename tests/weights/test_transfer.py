@@ -16,7 +16,7 @@ from loopback_hub import Fault, LoopbackHub
 
 from resnet_hub.errors import CorruptFile, DataMissing
 from resnet_hub.weights import transfer
-from resnet_hub.weights.transfer import download, probe, shown
+from resnet_hub.weights.transfer import download, shown
 
 DATA = bytes(range(256)) * 20_000  # 5 MB
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -165,13 +165,6 @@ def test_a_redirect_to_what_is_no_address_is_one_line(hub, path: Path, monkeypat
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_host_that_has_no_encoding_is_one_line(capfd):
-    for host in ("a..b", "a" * 64 + ".org"):
-        with pytest.raises(DataMissing, match="cannot be reached"):
-            probe(f"https://{host}/x")
-    assert capfd.readouterr().err == ""
-
-
 # Answers that do not come to their point
 
 
@@ -299,21 +292,6 @@ def test_a_server_that_is_down_costs_little_and_one_line(path: Path):
     began = time.monotonic()
     with pytest.raises(DataMissing, match=rf"127\.0\.0\.1:{port} cannot be reached"):
         download(f"http://127.0.0.1:{port}/file", path)
-    assert time.monotonic() - began < 5
-
-
-@pytest.mark.fault("H8")
-def test_a_server_that_does_not_answer_costs_little(monkeypatch):
-    monkeypatch.setattr(transfer, "_PATIENCE", 0.2)
-
-    def silent(*_: object, **__: object) -> None:
-        time.sleep(10)
-        raise TimeoutError
-
-    monkeypatch.setattr(socket, "create_connection", silent)
-    began = time.monotonic()
-    with pytest.raises(DataMissing, match=r"example\.org:443 cannot be reached"):
-        probe("https://example.org/x")
     assert time.monotonic() - began < 5
 
 

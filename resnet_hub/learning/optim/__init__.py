@@ -1,0 +1,1 @@
+"""How weights move: optimizers, their rates and groups, what is frozen, the moving average."""

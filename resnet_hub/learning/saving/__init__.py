@@ -1,0 +1,1 @@
+"""What outlives a process: runs, checkpoints, and going on from them."""

@@ -1,0 +1,1 @@
+"""What a net learns towards: the loss, mixed batches, class weights, a teacher."""
