@@ -4,27 +4,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from resnet_hub.data.batches import Batch
-from resnet_hub.learning.export import description, restored
 from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.optim import optimizers
 from resnet_hub.learning.optim.averaging import follow
 from resnet_hub.learning.optim.clipping import clip_adaptively
 from resnet_hub.learning.optim.freezing import Freezing
-from resnet_hub.learning.optim.schedules import WarmUp, factor
+from resnet_hub.learning.optim.schedules import WarmUp
 from resnet_hub.learning.plan import attached_data, check_match, is_logged, planned
-from resnet_hub.learning.record import TrainingRecord, counted, evaluated
+from resnet_hub.learning.record import TrainingRecord
+from resnet_hub.learning.saving.description import described, description
+from resnet_hub.learning.scorer import Scorer
 from resnet_hub.learning.settings import (
     DistillationSettings,
     FreezingSettings,
     MixingSettings,
     ModelSettings,
     OptimizerSettings,
+    Recipe,
     ScheduleSettings,
 )
 from resnet_hub.learning.targets.class_weights import ClassWeights
@@ -33,10 +33,12 @@ from resnet_hub.learning.targets.mixing import mixed
 from resnet_hub.learning.targets.objective import training_loss
 from resnet_hub.metrics import Scores, SoftScores
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.paths import expanded
 from resnet_hub.randomness import key_of, seed_generators
+from resnet_hub.weights.match import matched
 
 
-class Classifier(L.LightningModule):
+class Classifier(Scorer):
     """Trains and scores a net on batches of one of this package's data modules.
 
     Logged: ``train/loss`` (mean since the last log of the epoch) and ``lr`` at every
@@ -47,6 +49,7 @@ class Classifier(L.LightningModule):
 
     Attributes:
         net: The net.
+        recipe: What it learns by, in the sections that are its arguments.
         averaged: Its moving average, if the settings ask for one.
         teacher: Whom it learns from while it is fitted, if the settings name one.
         class_weights: How much each class counts while it is fitted, if not all alike.
@@ -79,45 +82,45 @@ class Classifier(L.LightningModule):
         freezing: FreezingSettings | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.net = ResNet(net) if isinstance(net, str) else net
-        self.settings = model or ModelSettings()
-        self.mixing_settings = mixing or MixingSettings()
-        self.distillation_settings = distillation or DistillationSettings()
-        self.optimizer_settings = optimizer or OptimizerSettings()
-        self.schedule_settings = schedule or ScheduleSettings()
-        self.freezing_settings = freezing or FreezingSettings()
-        self.warm_up = WarmUp(self.schedule_settings, mixed=self.mixing_settings.on)
-        self.freezing = Freezing(self.net, self.freezing_settings)
-        self.seed, last = seed, self.settings.channels_last
-        self._layout = torch.channels_last if last else torch.contiguous_format
-        cast(Any, self.net).to(memory_format=self._layout)
-        averages = self.settings.ema_decay is not None
-        self.averaged = AveragedModel(self.net).requires_grad_(False) if averages else None
+        recipe = Recipe(
+            seed=seed,
+            model=model or ModelSettings(),
+            mixing=mixing or MixingSettings(),
+            distillation=distillation or DistillationSettings(),
+            optimizer=optimizer or OptimizerSettings(),
+            schedule=schedule or ScheduleSettings(),
+            freezing=freezing or FreezingSettings(),
+        )
+        super().__init__(
+            ResNet(net) if isinstance(net, str) else net,
+            channels_last=recipe.model.channels_last,
+            averages=recipe.model.ema_decay is not None,
+        )
+        self.recipe = recipe
+        self.warm_up = WarmUp(recipe.schedule, mixed=recipe.mixing.on)
+        self.freezing = Freezing(self.net, recipe.freezing)
         self.teacher: Teacher | None = None  # no module: it is neither saved nor trained
         self.class_weights: ClassWeights | None = None
-        self.train_scores = SoftScores() if self.mixing_settings.on else Scores()
-        self.scores, self.live_scores = Scores(), Scores()
+        self.train_scores = SoftScores() if recipe.mixing.on else Scores()
         self.record = TrainingRecord(self.train_scores)
         self.unlogged: dict[str, Tensor] = {}
         self._options: optimizers.Groups = []
-        self.guard = Guard(self.settings.nonfinite, self.settings.most_nonfinite)
+        self.guard = Guard(recipe.model.nonfinite, recipe.model.most_nonfinite)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's own reads pickles
         cls, checkpoint_path: str | Path, map_location: torch.device | str | None = None
     ) -> "Classifier":
-        """Return what a run's checkpoint holds, on a device; see :func:`~.export.restored`."""
-        return restored(cls, checkpoint_path).to(map_location)
+        """Return what a run's checkpoint holds, on a device.
 
-    @property
-    def finished(self) -> ResNet:
-        """The net that is validated and exported: the average, if there is one."""
-        return self.net if self.averaged is None else cast(ResNet, self.averaged.module)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the finished net's logits ``(N, classes)`` of preprocessed ``(N, C, H, W)``."""
-        return cast(Tensor, self.finished(self.laid_out(images)))
+        Raises:
+            CorruptFile: It is damaged, or none.
+            WeightsMismatch: Its tensors do not fit the net that it names.
+        """
+        net, recipe, state = described(expanded(checkpoint_path))
+        own = cls(net, **recipe.learning())
+        own.load_state_dict(matched(state, own.state_dict(), str(checkpoint_path)), assign=True)
+        return own.to(map_location)
 
     def setup(self, stage: str) -> None:
         """Check that net, teacher and data go together; compile if asked.
@@ -130,22 +133,19 @@ class Classifier(L.LightningModule):
         if data is not None:
             check_match(self.net, data)
             if stage == "fit":
-                self.teacher = Teacher.load(self.distillation_settings, data)
-                self.class_weights = ClassWeights.of(self.settings, data)
+                self.teacher = Teacher.load(self.recipe.distillation, data)
+                self.class_weights = ClassWeights.of(self.recipe.model, data)
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
-        if self.settings.compile:
+        if self.recipe.model.compile:
             cast(Any, self.net).compile()
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, by steps."""
         length, images = planned(self.trainer)
-        lr = optimizers.effective_lr(self.optimizer_settings, images)
-        optimizer = optimizers.build_optimizer(self.net, self.optimizer_settings, lr=lr)
-        settings = self.schedule_settings
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: factor(settings, step, length, warmed=self.warm_up.ended)
-        )
+        lr = optimizers.effective_lr(self.recipe.optimizer, images)
+        optimizer = optimizers.build_optimizer(self.net, self.recipe.optimizer, lr=lr)
+        schedule = optimizers.build_schedule(optimizer, self.recipe.schedule, length, self.warm_up)
         self._options = optimizers.options(optimizer)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
@@ -155,25 +155,25 @@ class Classifier(L.LightningModule):
         if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             optimizers.hold_to_recipe(self.trainer.optimizers[0], schedule, self._options)
         if self.teacher is not None:
-            self.teacher.to(self.device, channels_last=self.settings.channels_last)
+            self.teacher.to(self.device, channels_last=self.recipe.model.channels_last)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""
         self.unlogged = {}
         self.freezing.begin(self.trainer, self.current_epoch)
-        key = key_of("step", self.seed, self.current_epoch, batch_idx, self.global_rank)
+        key = key_of("step", self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
         seed_generators(key, self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the batch's mean loss."""
         self.guard.begin([*self.net.buffers(), *self.record.states])
-        place = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        place = (self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
         classes = self.net.architecture.classes
-        images, targets = mixed(batch, classes, self.mixing_settings, place=place)
+        images, targets = mixed(batch, classes, self.recipe.mixing, place=place)
         images = self.laid_out(images)
         logits = self.net(images, batch.keys)
         weights = self.class_weights.at(self.trainer, batch_idx) if self.class_weights else None
-        loss = training_loss(logits, targets, self.settings, weights)
+        loss = training_loss(logits, targets, self.recipe.model, weights)
         if self.teacher is not None:
             loss = self.teacher.guide(loss, logits, images)
         self.record.add(logits, targets, loss)
@@ -184,8 +184,8 @@ class Classifier(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Judge the step by its averaged, unscaled gradients; clip them to the weights if asked."""
         self.guard.judge(optimizer)
-        if self.optimizer_settings.agc is not None:
-            clip_adaptively(self.net, self.optimizer_settings.agc)
+        if self.recipe.optimizer.agc is not None:
+            clip_adaptively(self.net, self.recipe.optimizer.agc)
 
     def optimizer_step(
         self,
@@ -200,10 +200,10 @@ class Classifier(L.LightningModule):
             Diverged: A step of late was not finite.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        step, decay = self.global_step, self.settings.ema_decay  # the step is not counted yet
+        step, settings = self.global_step, self.recipe.model  # the step is not counted yet
         good = self.guard.settle(optimizer, step=step + 1, epoch=epoch + 1)
-        if self.averaged is not None and decay is not None and step % self.settings.ema_every == 0:
-            follow(self.averaged, self.net, decay=decay, good=good)
+        if self.averaged is not None and step % settings.ema_every == 0:
+            follow(self.averaged, self.net, decay=cast(float, settings.ema_decay), good=good)
         if self.guard.due:
             self._look()
         in_epoch = -(-(batch_idx + 1) // self.trainer.accumulate_grad_batches)
@@ -227,7 +227,7 @@ class Classifier(L.LightningModule):
             Diverged: Steps or weights are finite no more; nothing is saved.
         """
         self._look(weights=True)
-        checkpoint.update(description(self))
+        checkpoint.update(description(self.net, self.recipe))
         checkpoint["steps_left_out"] = self.guard.skipped
         checkpoint["warm_up_ended"] = self.warm_up.ended
         self.record.save(checkpoint)
@@ -253,39 +253,10 @@ class Classifier(L.LightningModule):
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of the watched split."""
-        self._count(self.finished, batch, self.scores)
-        if self.averaged is not None:
-            self._count(self.net, batch, self.live_scores)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the watched split's scores under its name."""
-        split = "val" if (data := attached_data(self.trainer)) is None else data.watched
-        self._log_scores(self.scores, split)
-        if self.averaged is not None:
-            self._log_scores(self.live_scores, split, prefix="live_")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count one batch of the tested split; return its logits, for callbacks."""
-        return self._count(self.finished, batch, self.scores)
-
-    def on_test_epoch_end(self) -> None:
-        """Log the tested split's scores, and how many images were seen."""
-        self._log_scores(self.scores, "test")
-
     def _look(self, *, weights: bool = False) -> None:
         self.guard.look(getattr(self.trainer.precision_plugin, "scaler", None))
         if weights:
             check_weights(self.net, epoch=self.current_epoch + 1)
-
-    def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> Tensor:
-        return counted(net, batch._replace(images=self.laid_out(batch.images)), scores)
-
-    def _log_scores(self, scores: Scores, split: str, prefix: str = "") -> None:
-        values = evaluated(self.trainer, scores, split, prefix)
-        # The ranks' values are one already; of three equal numbers the mean may be another one.
-        self.log_dict(values, sync_dist=True, reduce_fx="max")
 
     def _log_recent(self, count: int) -> None:
         self.unlogged = {
@@ -294,7 +265,3 @@ class Classifier(L.LightningModule):
         }
         # prog_bar would ask the device at every step
         self.log_dict(self.unlogged, batch_size=count)
-
-    def laid_out(self, images: Tensor) -> Tensor:
-        """Return images as they lie best in memory for the net."""
-        return images.contiguous(memory_format=self._layout)

@@ -2,32 +2,23 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-import torch
-
-from resnet_hub.architecture import Architecture
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.learning.saving.checkpoints import (
     MANIFEST,
     finished_epochs,
     read_training_checkpoint,
 )
+from resnet_hub.learning.saving.description import described_net
 from resnet_hub.learning.saving.run import Run
-from resnet_hub.learning.settings import LEARNING, Recipe
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.paths import expanded
-from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.card import CARD_NAME, Card, read_card
 from resnet_hub.weights.hub import resolve
 from resnet_hub.weights.match import matched
 from resnet_hub.weights.provenance import Provenance
 from resnet_hub.zoo import ARCHITECTURES
-
-if TYPE_CHECKING:
-    from resnet_hub.learning.classifier import Classifier
-
-Own = TypeVar("Own", bound="Classifier")
 
 
 def export(source: str | Path, folder: str | Path) -> Card:
@@ -89,81 +80,6 @@ def trained_net(content: dict[str, Any], path: Path) -> ResNet:
     tensors = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     net.load_state_dict(matched(tensors, net.state_dict(), str(path)), assign=True)
     return net.eval()
-
-
-def description(own: "Classifier") -> dict[str, Any]:
-    """Return what a checkpoint says of a classifier, so that it can be made again from it alone."""
-    net = own.net
-    settings = Recipe(
-        seed=own.seed,
-        model=own.settings,
-        mixing=own.mixing_settings,
-        distillation=own.distillation_settings,
-        optimizer=own.optimizer_settings,
-        schedule=own.schedule_settings,
-        freezing=own.freezing_settings,
-    ).to_dict()
-    return {
-        "net": {
-            "architecture": net.architecture.to_dict(),
-            "preprocess": net.preprocess.to_dict(),
-            "labels": None if net.labels is None else list(net.labels),
-        },
-        "settings": {name: settings[name] for name in LEARNING},
-    }
-
-
-def described_net(content: Mapping[str, Any], path: Path) -> ResNet:
-    """Return a net of the kind that a checkpoint holds, on the meta device: without numbers.
-
-    Raises:
-        CorruptFile: It does not say, or not rightly, what net it holds.
-    """
-    if "net" not in content:
-        raise CorruptFile(f"{path}: does not say what net it holds; try `resnet-hub convert`")
-    described = content["net"]
-    try:
-        labels = described["labels"]
-        card = Card(
-            architecture=Architecture.from_dict(described["architecture"]),
-            preprocess=Preprocess.from_dict(described["preprocess"]),
-            labels=None if labels is None else tuple(labels),
-            provenance=Provenance(),
-        )
-    except (InvalidSetting, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CorruptFile(f"{path}: what it says of its net cannot be ({error})") from error
-    with torch.device("meta"):  # whatever size it says: nothing is allocated for it
-        net = ResNet(card.architecture)
-    net.preprocess, net.labels = card.preprocess, card.labels
-    return net
-
-
-def restored(kind: type[Own], checkpoint: str | Path) -> Own:
-    """Return the classifier that a checkpoint folder holds, with its settings.
-
-    Args:
-        kind: The class.
-        checkpoint: Its folder.
-
-    Raises:
-        CorruptFile: It is damaged, or none.
-        WeightsMismatch: Its tensors do not fit the net that it names.
-    """
-    path = expanded(checkpoint)
-    content = read_training_checkpoint(path)
-    own = kind(described_net(content, path), **_settings_of(content, path).learning())
-    state = matched(content["state_dict"], own.state_dict(), str(path))
-    own.load_state_dict(state, assign=True)
-    return own
-
-
-def _settings_of(content: Mapping[str, Any], path: Path) -> Recipe:
-    if "settings" not in content:
-        raise CorruptFile(f"{path}: does not say by what settings it was trained")
-    try:
-        return Recipe.from_dict(content["settings"])
-    except InvalidSetting as error:
-        raise CorruptFile(f"{path}: its settings cannot be ({error})") from error
 
 
 def _origin(content: Mapping[str, Any], path: Path) -> Provenance:

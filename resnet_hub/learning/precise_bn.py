@@ -42,7 +42,7 @@ def make_precise(
     def over_ranks(sums: Tensor) -> Tensor:
         return cast(Tensor, trainer.strategy.reduce(sums, reduce_op="sum"))
 
-    count = classifier.settings.precise_bn
+    count = classifier.recipe.model.precise_bn
     with losses_named(data, train=True), trainer.precision_plugin.forward_context():
         images = _training_images(trainer, data, count, epoch=epoch)
         net = classifier.finished

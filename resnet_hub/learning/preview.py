@@ -223,7 +223,7 @@ def _described(
         devices=trainer.world_size,
         accumulated=trainer.accumulate_grad_batches,
         step_images=step_images,
-        lr=effective_lr(classifier.optimizer_settings, step_images),
+        lr=effective_lr(classifier.recipe.optimizer, step_images),
         steps_per_epoch=length.steps_per_epoch,
         steps=length.steps,
         epochs=length.epochs,

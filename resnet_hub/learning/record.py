@@ -1,14 +1,10 @@
-"""What is kept of a run's batches until it is logged: losses and scores."""
+"""What is kept of training's batches until it is logged: losses and scores."""
 
 from typing import Any, cast
 
-import lightning as L
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from resnet_hub.data.batches import Batch
-from resnet_hub.learning.plan import check_all_seen
 from resnet_hub.metrics import Scores, SoftScores
 
 _PREFIX = "train_scores."  # of the metric's states in a checkpoint: the classifier's name for it
@@ -73,37 +69,3 @@ class TrainingRecord:
         if rank > 0:
             states = self.scores.state_dict(prefix=_PREFIX)
             checkpoint["state_dict"].update({n: torch.zeros_like(t) for n, t in states.items()})
-
-
-def counted(net: nn.Module, batch: Batch, scores: Scores) -> Tensor:
-    """Count one batch of an evaluation, its loss always cross-entropy; return its float32 logits.
-
-    Args:
-        net: In evaluation mode.
-        batch: As the net takes it.
-        scores: What is counted into.
-    """
-    logits: Tensor = net(batch.images).float()
-    loss = F.cross_entropy(logits, batch.labels, reduction="sum")
-    scores.update(logits, batch.labels, loss, batch.skipped)
-    return logits
-
-
-def evaluated(trainer: L.Trainer, scores: Scores, split: str, prefix: str) -> dict[str, Tensor]:
-    """Return an evaluation's loss, top-1 and top-5 over all ranks as they are logged; begin anew.
-
-    Args:
-        trainer: Evaluates.
-        scores: What was counted.
-        split: Where.
-        prefix: Of a second net on the same images; else there is ``n``, how many they are, too.
-
-    Raises:
-        BadData: It saw another number of images than its split has.
-    """
-    values = scores.compute()
-    scores.reset()
-    check_all_seen(trainer, int(values["n"] + values.pop("skipped")))
-    if prefix:
-        del values["n"]
-    return {f"{split}/{prefix}{name}": value.float() for name, value in values.items()}

@@ -484,11 +484,11 @@ def test_what_plain_lightning_saves_by_our_plugin_is_the_same_classifier_again(t
     fitting.fit(module, digits())
     fitting.save_checkpoint(tmp_path / "checkpoint")
     found = Classifier.load_from_checkpoint(tmp_path / "checkpoint")
-    assert (found.settings, found.optimizer_settings) == (
-        module.settings,
-        module.optimizer_settings,
+    assert (found.recipe.model, found.recipe.optimizer) == (
+        module.recipe.model,
+        module.recipe.optimizer,
     )
-    assert found.seed == 3
+    assert found.recipe.seed == 3
     for name, tensor in module.state_dict().items():
         assert torch.equal(found.state_dict()[name], tensor), name
     elsewhere = Classifier.load_from_checkpoint(tmp_path / "checkpoint", map_location="meta")

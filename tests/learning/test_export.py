@@ -339,7 +339,7 @@ def test_an_older_model_folder_is_replaced_also_the_runs_own(run: Path, tmp_path
 
 def test_a_checkpoint_is_a_classifier_again(run: Path):
     found = Classifier.load_from_checkpoint(newest(run))
-    assert (found.seed, found.settings.ema_decay, found.optimizer_settings.nesterov) == (
+    assert (found.recipe.seed, found.recipe.model.ema_decay, found.recipe.optimizer.nesterov) == (
         5,
         0.5,
         True,
@@ -348,7 +348,7 @@ def test_a_checkpoint_is_a_classifier_again(run: Path):
     images = torch.randn(2, 1, 8, 8)
     assert torch.equal(found.eval()(images), expected(images))
     assert found.finished.labels == expected.labels
-    assert found.schedule_settings.name == "onecycle"
+    assert found.recipe.schedule.name == "onecycle"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +237,8 @@ class Repeated(Digits):
 def test_weights_that_a_finite_step_drives_to_infinity_are_not_saved(tmp_path: Path):
     saver = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=2)
     module = classifier()
-    module.schedule_settings = ScheduleSettings(
-        name="multistep", unit="iterations", milestones=(3,), gamma=1e30
-    )
+    steep = ScheduleSettings(name="multistep", unit="iterations", milestones=(3,), gamma=1e30)
+    module.recipe = replace(module.recipe, schedule=steep)
     with pytest.raises(Diverged, match="epoch 1: the training diverged, the weights are finite no"):
         trainer(saver).fit(module, digits())  # the fourth step's gradients are finite
     assert [path.name for path in tmp_path.iterdir()] == ["step=2.ckpt"]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.optim.lamb import Lamb
 from resnet_hub.learning.optim.layers import HEAD, layers
-from resnet_hub.learning.settings import OptimizerSettings
+from resnet_hub.learning.optim.schedules import Length, WarmUp, factor
+from resnet_hub.learning.settings import OptimizerSettings, ScheduleSettings
 
 Groups = list[dict[str, Any]]
 """An optimizer's parameter groups, or the numbers of each, by their names."""
@@ -82,6 +83,15 @@ def build_optimizer(
     return optimizer
 
 
+def build_schedule(
+    optimizer: torch.optim.Optimizer, settings: ScheduleSettings, length: Length, warm_up: WarmUp
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return the schedule of an optimizer's rates, to be stepped after each of its steps."""
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: factor(settings, step, length, warmed=warm_up.ended)
+    )
+
+
 def rate_in_force(optimizer: torch.optim.Optimizer) -> float:
     """Return the learning rate of the moment, of a layer whose share of it is 1."""
     group = optimizer.param_groups[0]
@@ -104,8 +114,8 @@ def hold_to_recipe(
         return
     schedule.base_lrs = [own["initial_lr"] for own in recipe]
     groups = zip(optimizer.param_groups, recipe, schedule.lr_lambdas, strict=True)
-    for group, own, factor in groups:
-        group.update(own, lr=own["initial_lr"] * factor(schedule.last_epoch))
+    for group, own, share in groups:
+        group.update(own, lr=own["initial_lr"] * share(schedule.last_epoch))
 
 
 def options(optimizer: torch.optim.Optimizer) -> Groups:

@@ -243,7 +243,7 @@ def outline(trainer: L.Trainer, module: Classifier) -> str:
     """Return one line on what a trainer is about to do with a classifier."""
     net, data = module.net.architecture, _data(trainer)
     length, images = run_length(trainer, data), images_per_step(trainer, data)
-    lr, weights = effective_lr(module.optimizer_settings, images), module.class_weights
+    lr, weights = effective_lr(module.recipe.optimizer, images), module.class_weights
     told = f"; class weights: {worded(named(weights.weights, data.labels))}" if weights else ""
     return (
         f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "

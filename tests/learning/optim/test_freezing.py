@@ -249,7 +249,7 @@ def test_a_checkpoint_says_what_was_frozen(tmp_path: Path):
     _, _, trainer = train(freezing)
     trainer.save_checkpoint(tmp_path / "checkpoint")
     found = Classifier.load_from_checkpoint(tmp_path / "checkpoint")
-    assert found.freezing_settings == freezing
+    assert found.recipe.freezing == freezing
 
 
 def test_a_run_may_go_on_with_other_layers_frozen_if_that_is_allowed(tmp_path: Path, capsys):

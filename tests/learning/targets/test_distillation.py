@@ -225,7 +225,7 @@ def test_a_recipes_teacher_is_in_no_checkpoint_and_no_export(tmp_path: Path, fol
     assert model.state_dict().keys() == net().state_dict().keys()
     newest = max((run / "checkpoints").glob("step-*"))
     again = Classifier.load_from_checkpoint(newest)
-    assert again.distillation_settings.teacher == str(folder)
+    assert again.recipe.distillation.teacher == str(folder)
     assert again.teacher is None
     net(1, classes=tuple("abcdefghij")).save_pretrained(tmp_path / "other")
     flags = ("--out", tmp_path / "second", "--distillation.teacher", tmp_path / "other")
