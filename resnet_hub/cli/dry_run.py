@@ -13,7 +13,7 @@ from resnet_hub.learning.targets.class_weights import worded
 
 
 def dry_run(recipe: Recipe, *, as_json: bool) -> int:
-    """Print what a recipe's run would be, and return the exit code; nothing is written.
+    """Print what a recipe's run would be, and return the exit code; no run is made.
 
     Raises:
         ResNetHubError: The run could not begin.
@@ -63,6 +63,6 @@ def _lines(found: Preview) -> dict[str, str]:
         f"{found.step_seconds:.3g} s, {found.validations:,} validations and the test at their pace"
     )
     lines["note"] = (
-        f"nothing is written; the time is a guess from {TIMED} steps after a first, no promise"
+        f"no run was begun; the time is a guess from {TIMED} steps after a first, no promise"
     )
     return lines

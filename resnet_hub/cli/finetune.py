@@ -47,6 +47,7 @@ Any key of a recipe can be given as a flag, and stands in the recipe then. Files
 are told of and left out (data.on_bad_image: skip).
 """
 
+_MOST_EPOCHS = 100_000
 _OWN = ("from", "epochs", "out", "recipe")
 _ELSEWHERE = {
     ("data", "name"): "a folder of pictures it is; for other data write a recipe",
@@ -70,7 +71,7 @@ def finetune_command(arguments: list[str]) -> int:
     asked = _checked(flags, names[0], weights)
     out = expanded(own["out"]) if "out" in own else None
     path = expanded(own.get("recipe", _recipe_name(names[0])))
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in (".yaml", ".yml") or path.is_dir():
         raise InvalidSetting(f"--recipe {path}: give a .yaml file")
     return _finetune(asked, dict(_given(flags, asked)), path, out, dry="--dry-run" in arguments)
 
@@ -122,9 +123,9 @@ def _take_epochs(flags: Layer, text: str | None) -> None:
         if text.isdecimal():
             trainer["max_epochs"] = int(text)
     epochs = trainer.get("max_epochs", 1)
-    if not isinstance(epochs, int) or epochs < 1:
+    if not isinstance(epochs, int) or not 1 <= epochs <= _MOST_EPOCHS:
         name = "--trainer.max_epochs" if text is None else "--epochs"
-        raise InvalidSetting(f"{name}: {epochs!r} is no number of epochs from 1")
+        raise InvalidSetting(f"{name}: {epochs!r} is no number of epochs, 1 to {_MOST_EPOCHS:,}")
 
 
 def _checked(flags: Layer, root: str, weights: str) -> Recipe:

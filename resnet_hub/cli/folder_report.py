@@ -1,5 +1,6 @@
 """A look at a folder of pictures, in lines for a person."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -35,7 +36,12 @@ def report(look: "Look", card: "Card") -> Iterator[str]:
     for finding in look.findings[:_MOST_FINDINGS]:
         yield f"{'damaged' if finding.damage else 'warning'}: {finding.path}: {finding.reason}"
     if (more := len(look.findings) - _MOST_FINDINGS) > 0:
-        yield f"and {more:,} more, which `resnet-hub data check Folder` lists"
+        yield f"and {more:,} more, which `{_check_command(look)}` lists"
+
+
+def _check_command(look: "Look") -> str:
+    same = f" --data.held_out {look.held_out}" if look.held_out else ""
+    return f"resnet-hub data check Folder --data.root {shlex.quote(look.root)}{same}"
 
 
 def _classes(look: "Look") -> Table:

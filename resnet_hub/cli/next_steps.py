@@ -31,8 +31,8 @@ def _worth(look: Look) -> Iterator[str]:
         )
     else:
         yield "the score is that of test, which chose nothing"
-    if look.in_two_splits:
-        yield f"pictures in two splits: {look.in_two_splits:,}, so it is too good"
+    if look.tested_twice:
+        yield f"{look.tested_twice:,} of its pictures are in another split too, so it is too good"
 
 
 def _use(result: Result, look: Look, recipe: Path) -> Iterator[str]:

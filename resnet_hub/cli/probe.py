@@ -23,7 +23,7 @@ Runs and checkpoints are probed on the data of their own recipe unless --data na
 Features are what the head is given, of training images without augmentation; the test split, or val
 where there is none, is answered by
   a linear probe   logistic regression; its penalty is chosen on a fifth of the training images,
-                   which --seed tells
+                   which --seed tells; it moves no image into or out of the tested ones
   k-NN             the --k most similar training images by cosine; one of similarity s has
                    exp(s / --temperature) votes, or one vote each (plain)
 
@@ -34,6 +34,7 @@ trainer's options accelerator, devices (one) and precision count.
   resnet-hub probe ./model --data Cifar10 --data.root ~/data --json
 """
 
+_OWN: dict[str, float] = {"k": 20, "temperature": 0.07, "seed": 0}
 _LISTED = 12  # classes that a person is shown
 
 
@@ -44,10 +45,10 @@ def probe_command(arguments: list[str]) -> int:
         return 0
     as_json = "--json" in arguments
     rest = [argument for argument in arguments if argument != "--json"]
-    name, flags = read_arguments("probe", rest, own=("k", "temperature"))
-    votes = {"k": _number(flags, "k", 20), "temperature": _number(flags, "temperature", 0.07)}
+    name, flags = read_arguments("probe", rest, own=("k", "temperature", "seed"))
+    own = {name: _number(flags, name, usual) for name, usual in _OWN.items()}
     recipe, model = recipe_of(name, flags, command="probe")
-    found = _probed(recipe, model, votes)
+    found = _probed(recipe, model, own)
 
     from resnet_hub.cli.console import say
 
@@ -57,14 +58,14 @@ def probe_command(arguments: list[str]) -> int:
     return 0
 
 
-def _probed(recipe: Recipe, model: str | Path, votes: dict[str, Any]) -> "Probe":
+def _probed(recipe: Recipe, model: str | Path, own: dict[str, Any]) -> "Probe":
     from resnet_hub.cli import stdout
     from resnet_hub.evaluation.probe import probe
 
     net = net_of(model)
     data = opened(recipe, net.preprocess)
     with stdout.clear():
-        return probe(net, data, trainer=recipe.trainer, **votes)
+        return probe(net, data, trainer=recipe.trainer, **own)
 
 
 def _lines(found: "Probe") -> list[str]:

@@ -68,12 +68,11 @@ def read_arguments(
         raise InvalidSetting(
             f"{command}: needs one model folder or run (see `resnet-hub {command} --help`)"
         )
+    taken = dict.fromkeys(("data", "trainer", *own, "seed"))
     for section in flags.values:
-        if section not in ("data", "trainer", "seed", *own):
-            others = "".join(f"--{name}, " for name in own)
-            raise InvalidSetting(
-                f"--{section}: {command} takes --data…, --trainer…, {others}--seed and --json"
-            )
+        if section not in taken:
+            told = "--data…, --trainer…, " + ", ".join(f"--{name}" for name in list(taken)[2:])
+            raise InvalidSetting(f"--{section}: {command} takes {told} and --json")
     return names[0], flags
 
 
@@ -113,6 +112,11 @@ def _own_recipe(layer: Layer, flags: Layer) -> Recipe:
     if "data" in layer.values and _data_name(flags) not in (None, _data_name(layer)):
         del layer.values["data"]  # its settings are for its own data set
     recipe = check(flags.over(layer))
+    if "data" in layer.values and recipe.seed != check(layer).seed:
+        raise InvalidSetting(
+            "--seed: the run's own says which images it held out; with another one it would be "
+            "measured on images that it was trained on"
+        )
     own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
     return replace(recipe, trainer=own)
 

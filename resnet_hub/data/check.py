@@ -26,14 +26,14 @@ class Finding:
         path: The file, or what else it is about.
         reason: What is wrong.
         damage: Whether this file is damaged; otherwise it is a warning.
-        in_two_splits: Whether it is a picture that is in another split too.
+        splits: The two that a picture is in, if it is in two.
         in_two_classes: Whether it is a picture that is under another class too.
     """
 
     path: str
     reason: str
     damage: bool = True
-    in_two_splits: bool = False
+    splits: tuple[Split, ...] = ()
     in_two_classes: bool = False
 
 
@@ -163,7 +163,7 @@ def _repeated(
         reason=f"in {name} as {label!r}, and the same picture is in {before} as {other!r}: "
         f"{splits[before].path(place)}",
         damage=False,
-        in_two_splits=name != before,
+        splits=(before, name) if name != before else (),
         in_two_classes=label != other,
     )
 

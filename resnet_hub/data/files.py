@@ -5,7 +5,7 @@ Apart from the data module, so that workers which do not share memory import no 
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,8 @@ class ImageFiles:
             counts it in ``Batch.skipped``.
         fill: Where ``skip`` leaves nothing of a batch, put the next image that can be read into it:
             a training step needs one. Otherwise such a batch is empty.
+        balanced: Classes come equally often: for an image that ``skip`` leaves out, the next of its
+            class that can be read stands in, at its draws.
 
     Raises:
         BadData: A label out of range; its image is named.
@@ -75,6 +77,7 @@ class ImageFiles:
         exif: Exif = "ignore",
         on_bad_image: Literal["raise", "skip"] = "raise",
         fill: bool = False,
+        balanced: bool = False,
     ) -> None:
         for path, label in samples:
             if not 0 <= label < classes:
@@ -89,6 +92,7 @@ class ImageFiles:
         self.transforms = transform if isinstance(transform, Mapping) else {size: transform}
         self.channels = channels
         self.seed, self.exif, self.on_bad_image, self.fill = seed, exif, on_bad_image, fill
+        self.balanced = balanced
 
     def __len__(self) -> int:
         """Return M, the number of images."""
@@ -128,7 +132,7 @@ class ImageFiles:
     def as_evaluated(self, preprocess: Preprocess) -> "ImageFiles":
         """Return the same images, cropped at the centre; one that is skipped leaves a gap."""
         plain = copy(self)
-        plain.sizes, plain.fill = ((0, preprocess.size),), False
+        plain.sizes, plain.fill, plain.balanced = ((0, preprocess.size),), False, False
         plain.transforms = {preprocess.size: preprocess.crop}
         return plain
 
@@ -153,21 +157,35 @@ class ImageFiles:
         size = training_size(self.sizes, selection.epoch)
         transform = self.transforms[size]
         images: list[Tensor] = []
+        read: list[int] = []
         kept: list[int] = []
+        skipped = 0
         for place, (index, key) in enumerate(zip(indices.tolist(), keys.tolist(), strict=True)):
-            try:
-                images.append(self._read(index, key, transform))
-                kept.append(place)
-            except BadData:
-                if self.on_bad_image == "raise":
-                    raise
-        skipped = len(indices) - len(kept)
+            for number, candidate in enumerate(self._candidates(index)):
+                try:
+                    images.append(self._read(candidate, key, transform))
+                except BadData:
+                    if self.on_bad_image == "raise":
+                        raise
+                    skipped += number == 0
+                else:
+                    read.append(candidate)
+                    kept.append(place)
+                    break
         if skipped:
-            indices, keys = indices[kept], keys[kept]
+            indices, keys = torch.tensor(read, dtype=torch.int64), keys[kept]
         none = torch.empty(0, self.channels, size, size, dtype=torch.uint8)
         stacked = torch.stack(images) if images else none
         labels = self.labels[indices]
         return Batch(stacked, labels, indices, keys, skipped, epoch=selection.epoch)
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        """Yield an image and, where classes are balanced, who of its class stands in for it."""
+        yield index
+        if self.balanced:
+            own = (self.labels == self.labels[index]).nonzero().flatten()
+            place = int(torch.searchsorted(own, index))
+            yield from own.roll(-place)[1:].tolist()
 
     def _next_readable(self, selection: Selection) -> Batch:
         """Return the first image behind these, in the split's order, that can be read."""

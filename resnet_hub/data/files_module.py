@@ -90,6 +90,7 @@ class ImageFilesDataModule(DataModule):
             exif=settings.exif,
             on_bad_image=settings.on_bad_image,
             fill=train,
+            balanced=train and settings.sampling == "balanced",
         )
 
     def _training_transforms(self, sizes: Knots) -> dict[int, Transform]:

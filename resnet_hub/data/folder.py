@@ -17,8 +17,8 @@ class Folder(ImageFilesDataModule):
     Two forms are read. ``train/`` and ``val/`` (and ``test/``, if there) each hold one folder a
     class, the same in each; ``train/`` and ``test/`` alone give validation a seeded share of the
     training images. Or the root holds the class folders themselves, and the same share is taken of
-    them: ``data.held_out`` images, by default a fifth, as much of every class as of the others. A
-    root without training images can be tested on.
+    them: ``data.held_out`` images, by default a fifth, as much of every class as of the others
+    and at least one. A root without training images can be tested on.
 
     Images may lie in subfolders of their class folder. Hidden files and folders are ignored, and
     folders of training runs, as ``runs/`` beside the classes. ``data.classes`` leaves the other
@@ -102,7 +102,9 @@ class Folder(ImageFilesDataModule):
         count = self.settings.held_out
         if count == 0:
             return {}
-        kept, held = self.held_out(samples, len(samples) // 5 if count is None else count)
+        if count is None:  # of each class at least one
+            count = min(max(len(samples) // 5, len(self.labels)), len(samples) - 1)
+        kept, held = self.held_out(samples, count)
         for side, part in (("training", kept), ("validation", held)):
             empty = set(range(len(self.labels))) - {label for _, label in part}
             if empty:

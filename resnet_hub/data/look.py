@@ -24,7 +24,7 @@ class Look:
         root: The folder, as it was named.
         labels: The classes.
         counts: Pictures that can be read, by split, one number a class.
-        held_out: Whether the validation pictures are taken of the training ones.
+        held_out: Files that validation takes of the training ones; 0 where it has its own.
         smallest: Size of the picture with the fewest pixels, upright.
         median: Size of the one in the middle.
         largest: Size of the one with the most.
@@ -34,6 +34,7 @@ class Look:
         unreadable: Files that cannot be read as pictures.
         damaged: Pictures that can be read, though damaged.
         in_two_splits: Pictures that are in another split too, byte for byte.
+        tested_twice: Of these, the ones that the final score is measured on.
         in_two_classes: Pictures that are under another class too, byte for byte.
         findings: All of these, and what else was found, in words.
         example: Path of a picture that scores are measured on.
@@ -42,7 +43,7 @@ class Look:
     root: str
     labels: tuple[str, ...]
     counts: Mapping[Split, tuple[int, ...]]
-    held_out: bool
+    held_out: int
     smallest: Size
     median: Size
     largest: Size
@@ -52,6 +53,7 @@ class Look:
     unreadable: int = 0
     damaged: int = 0
     in_two_splits: int = 0
+    tested_twice: int = 0
     in_two_classes: int = 0
     findings: tuple[Finding, ...] = ()
     example: str = ""
@@ -111,7 +113,7 @@ def look(data: Folder, *, advance: Advance = lambda done, total: None) -> Look:
         root=data.settings.root,
         labels=tuple(data.labels),
         counts=counts,
-        held_out=data.holds_out,
+        held_out=len(data.splits["val"]) if data.holds_out else 0,
         smallest=sizes[0],
         median=sizes[(len(sizes) - 1) // 2],
         largest=sizes[-1],
@@ -120,7 +122,8 @@ def look(data: Folder, *, advance: Advance = lambda done, total: None) -> Look:
         turned=seen.turned,
         unreadable=seen.unreadable,
         damaged=report.damaged - seen.unreadable,
-        in_two_splits=sum(finding.in_two_splits for finding in report.findings),
+        in_two_splits=sum(bool(finding.splits) for finding in report.findings),
+        tested_twice=sum(data.tested in finding.splits for finding in report.findings),
         in_two_classes=sum(finding.in_two_classes for finding in report.findings),
         findings=tuple(report.findings),
         example=seen.example,

@@ -88,7 +88,8 @@ class DataSettings:
         eval_resize: Shorter side before the central crop, in pixels; ``None`` takes the own.
         interpolation: Filter of every resizing.
         on_bad_image: ``raise`` names the file and stops; ``skip`` leaves it out, counts, reports
-            (and trains on the next image where none is left of a batch).
+            (and trains on the next image where none is left of a batch; on the next of its class
+            where classes are balanced).
         exif: ``apply`` turns photographs upright as their EXIF says; ``ignore`` reads as stored.
         classes: Limit to these class folders (ImageNet: their indices are kept).
     """

@@ -83,13 +83,14 @@ def probe(
     *,
     k: int = 20,
     temperature: float = 0.07,
+    seed: int = 0,
     trainer: Mapping[str, Any] | None = None,
 ) -> Probe:
     """Measure how well the features of a net tell a data set's classes apart.
 
     Features are what the head is given: of the training split without augmentation, and of
     ``data.tested``. A linear classifier, its penalty chosen on a fifth of the training images held
-    out by ``data.seed``, and the nearest training images (1805.01978 §3.4) answer for each tested
+    out by ``seed``, and the nearest training images (1805.01978 §3.4) answer for each tested
     image.
 
     Args:
@@ -97,6 +98,7 @@ def probe(
         data: The data set, opened with the net's own preprocessing.
         k: Neighbours that vote, at least 1.
         temperature: A neighbour of cosine similarity s has exp(s / temperature) votes; above 0.
+        seed: Key of the images that the penalty is chosen on.
         trainer: Lightning's ``Trainer`` options ``accelerator``, ``devices``, ``precision``.
 
     Raises:
@@ -119,7 +121,7 @@ def probe(
         )
     device, classes = placed.strategy.root_device, len(data.labels)
     features = trained.values.to(device)
-    choice = choose_l2(features, trained.labels, seed=data.seed)
+    choice = choose_l2(features, trained.labels, seed=seed)
     linear = fit(features, trained.labels, l2=choice.l2).answers(tested.values)
     near, numbers = nearest(trained.values, tested.values, k=k, device=device)
     labels = trained.labels[numbers]
@@ -132,7 +134,7 @@ def probe(
         training_n=len(trained.labels),
         features=features.shape[1],
         classes=tuple(data.labels),
-        seed=data.seed,
+        seed=seed,
         linear=Accuracy.of(linear, tested.labels),
         l2=choice,
         k=numbers.shape[1],

@@ -134,7 +134,7 @@ def _choose_data(own: _Choices, look: "Look", card: "Card", cores: int) -> int:
     own.take("data.root", look.root, f"{len(look.labels):,} classes, {look.pictures:,} pictures")
     if look.held_out:
         why = "there is no val/: training pictures kept apart, of every class as much"
-        own.take("data.held_out", sum(look.counts["val"]), why)
+        own.take("data.held_out", look.held_out, why)
     size = own.take("data.eval_size", *_size(look, card)) or card.preprocess.size
     batch = own.take("data.batch_size", *_batch_size(look))
     workers = min(cores, _WORKERS)
@@ -175,7 +175,7 @@ def _batch_size(look: "Look") -> tuple[int, str]:
     size = max(4, min(_BATCH, 2 ** int(math.log2(max(1, count / 10)))))
     if size == _BATCH:
         return size, f"usual; {count:,} pictures to train on"
-    return size, f"of {count:,} pictures to train on, so that an epoch has some steps"
+    return size, f"of {count:,} pictures to train on, so that an epoch has ten steps or more"
 
 
 def _epochs(look: "Look", batch: int) -> tuple[int, str]:
@@ -200,9 +200,9 @@ def _choose_learning(own: _Choices, batch: int, epochs: int) -> None:
 def _choose_caution(own: _Choices, look: "Look", card: "Card", epochs: int) -> None:
     """Keep more of the weights: the pictures are few."""
     layers = sum(card.architecture.depths) + 1
-    why = "a layer learns at this times the next one's rate: the stem at a tenth of the head's"
+    why = "a layer learns at this times the next one's rate: the stem at a tenth of optimizer.lr"
     own.take("optimizer.layer_decay", round(0.1 ** (1 / layers), 3), why)
-    own.take("optimizer.head_lr", 10.0, "and the head, which knows least, at ten times its own")
+    own.take("optimizer.head_lr", 10.0, "and the head, which knows least, at ten times that")
     few = f"{look.trained:,} pictures are few: at first the head alone learns"
     own.take("freezing.freeze", "all_but_head", few)
     after = max(1, round(epochs / 5))

@@ -134,7 +134,9 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_NAME
     if not path.is_file():
-        raise CorruptFile(f"{folder}: no model folder (it holds no {CARD_NAME})")
+        exported = folder / "model"
+        hint = f"; that is {exported}" if (exported / CARD_NAME).is_file() else ""
+        raise CorruptFile(f"{folder}: no model folder (it holds no {CARD_NAME}){hint}")
     if path.stat().st_size > MOST_BYTES:
         raise CorruptFile(f"{path}: over {MOST_BYTES:,} bytes; no card is that long")
     try:

@@ -76,7 +76,7 @@ def parse(source: "str | Path | Source") -> Source:
     """Tell what a source names.
 
     ``https://…/model.safetensors#sha256=…`` is a URL; what starts with ``.``, ``/`` or ``~``, or
-    exists as a folder, is local; ``hf:org/repo@revision`` or ``org/repo@revision`` is a Hub
+    is there, is local; ``hf:org/repo@revision`` or ``org/repo@revision`` is a Hub
     repository; anything else is a published name.
 
     Raises:
@@ -93,8 +93,9 @@ def parse(source: "str | Path | Source") -> Source:
     if source.startswith("hf:"):
         return _repo(source.removeprefix("hf:"))
     try:
-        if source and Path(source).is_dir():
-            return LocalFolder(Path(source))
+        here = Path(source)
+        if source and (here.is_dir() or ("/" in source and here.exists())):
+            return LocalFolder(here)
     except (OSError, ValueError):  # too long for a path, or with a NUL in it
         pass
     return _repo(source) if "/" in source else Published(source)

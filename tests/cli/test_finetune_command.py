@@ -116,7 +116,7 @@ def test_damage_is_told_and_left_out_and_repeated_pictures_are_a_warning(here: P
     assert re.search(r"^damaged: my pets/train/ant/0.png: \S", out, re.MULTILINE)
     assert re.search(r"^warning: my pets/val/bee/twin.png: in val as 'bee'", out, re.MULTILINE)
     assert "by which the best epoch was chosen: it is optimistic" in out
-    assert "pictures in two splits: 1, so it is too good" in out
+    assert "1 of its pictures are in another split too, so it is too good" in out
     recipe = yaml.safe_load((here / "finetune_my_pets.yaml").read_text())
     assert recipe["data"]["on_bad_image"] == "skip"
     assert read_card(here / "run/model").labels == ("ant", "bee")
@@ -139,7 +139,7 @@ def test_weights_of_one_channel_read_pictures_as_grey(here: Path, capsys):
         (["my pets", "--from=resnet51"], "'resnet51': neither a folder here nor the name of"),
         (["my pets", "--from=plain18"], "plain18: no published weights are known"),
         (["my pets", "--from=./nowhere"], "'nowhere': no such folder"),
-        (["my pets", "--epochs=0"], "--epochs: 0 is no number of epochs from 1"),
+        (["my pets", "--epochs=0"], "--epochs: 0 is no number of epochs, 1 to 100,000"),
         (["my pets", "--epochs=many"], "--epochs: 'many' is no number of epochs"),
         (["my pets", "--epochs=3", "--trainer.max_epochs=3"], "give one of the two"),
         (["my pets", "--epoch=3"], "finetune has no such flag; did you mean 'epochs'?"),
@@ -149,6 +149,7 @@ def test_weights_of_one_channel_read_pictures_as_grey(here: Path, capsys):
         (["my pets", "--optimizer.lrr=1"], "did you mean 'lr'?"),
         (["my pets", "--data.batch_size=0"], "data.batch_size must be at least 1"),
         (["my pets", "--data.classes=[ant]"], "'ant' is the only class folder"),
+        (["my pets", "--epochs=99999999999"], "is no number of epochs, 1 to 100,000"),
         (["my pets", "--recipe=x.txt"], "--recipe x.txt: give a .yaml file"),
         (["my pets", "--out=net"], "--out net: is there and not empty"),
     ],
@@ -162,9 +163,15 @@ def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
     assert sorted(here.rglob("*")) == before
 
 
-def test_what_a_run_would_refuse_leaves_no_recipe(here: Path, capsys):
-    assert command("finetune", "my pets", *FLAGS, "--freezing.freeze=[layer9]") == 1
-    assert "layer9" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--freezing.freeze=[layer9]", "layer9"),
+        ("--model.class_weights=[1, 2, 3]", "model.class_weights: 3 weights for 2 classes"),
+    ],
+)
+def test_what_a_run_would_refuse_leaves_no_recipe(here: Path, capsys, flag: str, message: str):
+    assert message in refusal(capsys, "finetune", "my pets", *FLAGS, flag)
     assert not (here / "finetune_my_pets.yaml").exists()
 
 

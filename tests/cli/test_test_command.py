@@ -210,6 +210,7 @@ def test_the_seed_tells_which_pictures_are_held_out(tmp_path: Path, capsys):
         (["resnet51"], "did you mean 'resnet50'?"),
         (["~nobody-here/model"], "~nobody-here/model: there is no home of a user 'nobody-here'"),
         (["RUN", "--optimizer.lr=1"], "--optimizer: test takes --data…, --trainer…, --seed and"),
+        (["RUN", "--seed=7"], "--seed: the run's own says which images it held out"),
         (["RUN", "--data=3"], "data.name: Expected a Literal"),
         (["RUN", "--trainer=3"], "trainer is a section of keys"),
         (["RUN", "--trainer.logger=true"], "trainer.logger is set by the run"),

@@ -157,7 +157,7 @@ def test_the_same_picture_in_two_splits_or_under_two_classes_is_a_warning(tmp_pa
             path=str(root / "val/ant/x.jpg"),
             reason=f"in val as 'ant', and the same picture is in train as 'ant': {first}",
             damage=False,
-            in_two_splits=True,
+            splits=("train", "val"),
         ),
     ]
 

@@ -60,11 +60,11 @@ def files(
     *,
     skip: bool = False,
     fill: bool = False,
+    balanced: bool = False,
 ) -> ImageFiles:
     policy: Literal["raise", "skip"] = "skip" if skip else "raise"
-    return ImageFiles(
-        samples, transform, classes=3, size=SIZE, seed=5, on_bad_image=policy, fill=fill
-    )
+    how = {"on_bad_image": policy, "fill": fill, "balanced": balanced}
+    return ImageFiles(samples, transform, classes=3, size=SIZE, seed=5, **how)
 
 
 def chosen(*indices: int, epoch: int = 0) -> Selection:
@@ -271,6 +271,25 @@ def test_a_batch_of_bad_images_alone_is_filled_in_training(samples: list[tuple[s
     assert same(batch._replace(skipped=0), whole)
     assert data[chosen(10, 3)].indices.tolist() == [3]  # what has an image is not filled
     assert len(data[chosen()].labels) == 0
+
+
+def test_where_classes_are_balanced_one_of_the_same_class_stands_in(
+    samples: list[tuple[str, int]],
+) -> None:
+    labels = [label for _, label in samples]
+    first, second, *rest = (index for index, label in enumerate(labels) if label == labels[4])
+    cut(Path(samples[second][0]))
+    cut(Path(samples[rest[-1]][0]))
+    data = files(samples, skip=True, balanced=True)
+    selection = chosen(second, rest[-1], first)
+    batch = data[selection]
+    assert batch.indices.tolist() == [rest[0], first, first]  # the next, around the end
+    assert batch.labels.tolist() == [labels[4]] * 3
+    assert batch.skipped == 2
+    assert torch.equal(batch.keys, selection.keys(5))  # no two draws are alike
+    for index in (first, *rest[:-1]):
+        cut(Path(samples[index][0]))
+    assert (len(data[selection].labels), data[selection].skipped) == (0, 3)
 
 
 def test_training_images_of_which_none_can_be_read_stop(samples: list[tuple[str, int]]) -> None:

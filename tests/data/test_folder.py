@@ -253,10 +253,18 @@ def test_held_out_says_how_many(single: Path) -> None:
         whole.split("val")
 
 
+def test_every_class_of_two_images_or_more_gives_one(tmp_path: Path) -> None:
+    class_folders(tmp_path / "small", {"ant": 2, "bee": 2, "cat": 2})
+    assert sorted(folder(tmp_path / "small").split("val").labels.tolist()) == [0, 1, 2]
+    class_folders(tmp_path / "skewed", {"ant": 60, "bee": 60, "cat": 2})
+    labels = folder(tmp_path / "skewed").split("val").labels
+    assert (len(labels), (labels == 2).sum()) == (24, 1)
+
+
 def test_a_class_that_would_lose_a_side_is_named(single: Path) -> None:
-    said = refused(BadData, single, held_out=3)
+    said = refused(BadData, single, held_out=2)
     assert "of the 3 images of class 'few' none is left for validation" in said
-    assert "data.held_out (now 3)" in said
+    assert "data.held_out (now 2)" in said
     class_folders(single, {"rare": 1})
     assert "of the 1 images of class 'rare' none is left" in refused(BadData, single)
     assert "none is left for training" in refused(BadData, single, held_out=40)

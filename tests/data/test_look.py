@@ -36,16 +36,24 @@ def test_classes_are_counted_by_split(root: Path):
     assert found.labels == ("ant", "bee")
     assert found.counts == {"train": (6, 2), "val": (1, 1)}
     assert (found.pictures, found.trained, found.skew) == (10, 8, 3)
-    assert (found.held_out, found.tested) == (False, "val")
+    assert (found.held_out, found.tested) == (0, "val")
     assert Path(found.example).parent.parent == root / "val"
     assert found.findings == ()
 
 
 def test_a_fifth_is_held_out_where_there_is_no_val(tmp_path: Path):
     found = seen(class_folders(tmp_path, {"ant": 5, "bee": 5}))
-    assert found.held_out
+    assert found.held_out == 2
     assert found.counts == {"train": (4, 4), "val": (1, 1)}
     assert seen(tmp_path, held_out=4).counts["train"] == (3, 3)
+
+
+def test_what_is_held_out_is_counted_by_files_so_that_the_split_stays(tmp_path: Path):
+    class_folders(tmp_path, {"ant": 5, "bee": 5})
+    data = Folder(DataSettings(name="Folder", root=str(tmp_path))).open()
+    cut(Path(data.split("val").path(0)))
+    found = seen(tmp_path)
+    assert (found.held_out, sum(found.counts["val"]), found.unreadable) == (2, 1, 1)
 
 
 def test_sizes_are_those_of_upright_pictures(root: Path):
@@ -80,7 +88,7 @@ def test_the_same_picture_in_two_splits_or_under_two_classes_is_counted(root: Pa
     shutil.copy(root / "train/ant/0.png", root / "val/ant/twin.png")
     shutil.copy(root / "train/ant/1.png", root / "train/bee/twin.png")
     found = seen(root)
-    assert (found.in_two_splits, found.in_two_classes) == (1, 1)
+    assert (found.in_two_splits, found.tested_twice, found.in_two_classes) == (1, 1, 1)
 
 
 def test_a_class_that_cannot_be_trained_on_is_refused(root: Path):

@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_and_a_second_probe_takes_no_pass(
     second = of_digits(net)
     assert (first.from_cache, second.from_cache) == (False, True)
     assert {**vars(first), "from_cache": True} == vars(second)
-    other = probe(net, digits(seed=1), trainer=CPU)
+    other = probe(net, digits(), seed=1, trainer=CPU)
     assert other.l2.tried != first.l2.tried
     assert other.knn == first.knn
 

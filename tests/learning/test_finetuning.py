@@ -28,7 +28,7 @@ ORDINARY = Look(
     root="pets",
     labels=("cat", "dog"),
     counts={"train": (1000, 1000), "val": (100, 100)},
-    held_out=False,
+    held_out=0,
     smallest=(300, 200),
     median=(500, 375),
     largest=(4000, 3000),
@@ -128,7 +128,7 @@ def test_weights_with_a_mean_image_keep_its_size():
 
 def test_what_is_held_out_is_written_down():
     assert chosen().data.held_out is None
-    assert chosen(replace(ORDINARY, held_out=True)).data.held_out == 200
+    assert chosen(replace(ORDINARY, held_out=205)).data.held_out == 205
 
 
 def test_unreadable_pictures_are_left_out_only_where_there_are_some():
