@@ -122,11 +122,11 @@ def test_a_checkpoint_that_says_nothing_of_it_is_taken():
 def test_the_situation_is_what_the_trainer_and_the_data_make_it():
     data = Digits(DataSettings(name="Digits", batch_size=16))
     trainer = L.Trainer(accelerator="cpu", accumulate_grad_batches=3, max_epochs=4, logger=False)
-    found = situation_of(trainer, data, ScheduleSettings())
+    found = situation_of(trainer, data, Recipe())
     sizes = {"images a batch": 16, "batches a step": 3}
     images = {"train": 1257, "test": 360, "val": 180}
     assert found == {"data": data.fingerprint(), "images": images, "processes": 1, **sizes}
-    bending = situation_of(trainer, data, ScheduleSettings(name="cosine"))
+    bending = situation_of(trainer, data, Recipe(schedule=ScheduleSettings(name="cosine")))
     assert bending == {**found, "epochs": 4, "steps": -1}
     other = Digits(DataSettings(name="Digits", held_out=0))
     assert other.fingerprint() != data.fingerprint()
