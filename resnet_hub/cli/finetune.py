@@ -180,12 +180,14 @@ def _opened(asked: Recipe, given: Mapping[str, Any]) -> "Folder":
 def _check_begins(recipe: Recipe) -> None:
     """Refuse what a run would refuse as it begins, before anything of it is written."""
     from resnet_hub.learning.fit import build
+    from resnet_hub.learning.targets.class_weights import ClassWeights
 
     logger = logging.getLogger("resnet_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)  # the run says the same again
     try:
-        build(recipe)
+        data, _ = build(recipe)
+        ClassWeights.of(recipe.model, data)
     finally:
         logger.setLevel(level)
 

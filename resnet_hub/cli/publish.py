@@ -115,7 +115,8 @@ def verify_command(arguments: list[str]) -> int:
         claims = len(card.provenance.scores) - receipts
         facts |= {"verdict": "sound", "receipts": receipts, "claims": claims}
         line = f"sound, SHA-256 {card.provenance.sha256}, scores with a receipt: {receipts}"
-        line += f", without: {claims}" * bool(claims)
+        if claims:
+            line += f", without: {claims}"
     else:
         from resnet_hub.cli.console import is_first
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -161,17 +162,13 @@ class ImageFiles:
         kept: list[int] = []
         skipped = 0
         for place, (index, key) in enumerate(zip(indices.tolist(), keys.tolist(), strict=True)):
-            for number, candidate in enumerate(self._candidates(index)):
-                try:
-                    images.append(self._read(candidate, key, transform))
-                except BadData:
-                    if self.on_bad_image == "raise":
-                        raise
-                    skipped += number == 0
-                else:
-                    read.append(candidate)
-                    kept.append(place)
-                    break
+            found = self._read_or_next(index, key, transform)
+            if found is None or found[0] != index:
+                skipped += 1
+            if found is not None:
+                read.append(found[0])
+                images.append(found[1])
+                kept.append(place)
         if skipped:
             indices, keys = torch.tensor(read, dtype=torch.int64), keys[kept]
         none = torch.empty(0, self.channels, size, size, dtype=torch.uint8)
@@ -179,9 +176,20 @@ class ImageFiles:
         labels = self.labels[indices]
         return Batch(stacked, labels, indices, keys, skipped, epoch=selection.epoch)
 
-    def _candidates(self, index: int) -> Iterator[int]:
-        """Yield an image and, where classes are balanced, who of its class stands in for it."""
-        yield index
+    def _read_or_next(
+        self, index: int, key: int, transform: Transform
+    ) -> tuple[int, Tensor] | None:
+        """Return an image and its number, or those of who stands in for it, if anybody does."""
+        for number in chain((index,), self._stand_ins(index)):
+            try:
+                return number, self._read(number, key, transform)
+            except BadData:
+                if self.on_bad_image == "raise":
+                    raise
+        return None
+
+    def _stand_ins(self, index: int) -> Iterator[int]:
+        """Yield the rest of an image's class, from it on, where classes are balanced."""
         if self.balanced:
             own = (self.labels == self.labels[index]).nonzero().flatten()
             place = int(torch.searchsorted(own, index))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, cast, final
+from typing import Literal, cast, final
 
 import lightning as L
 from torch import Tensor
@@ -248,13 +248,15 @@ class DataModule(L.LightningDataModule, ABC):
         if self.trainer:
             rank, ranks = self.trainer.global_rank, self.trainer.world_size
         dataset, settings = self.split(split), self.settings
-        how: dict[str, Any] = {}
-        if seed is not None:
-            is_balanced = settings.sampling == "balanced"
-            labels = dataset.targets if is_balanced else None
-            how = {"repeats": settings.repeats, "labels": labels}
+        trains = seed is not None
         return BatchSampler(
-            len(dataset), settings.batch_size, seed=seed, rank=rank, ranks=ranks, **how
+            len(dataset),
+            settings.batch_size,
+            seed=seed,
+            rank=rank,
+            ranks=ranks,
+            repeats=settings.repeats if trains else 1,
+            labels=dataset.targets if trains and settings.sampling == "balanced" else None,
         )
 
     def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:

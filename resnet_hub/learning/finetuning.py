@@ -159,10 +159,8 @@ def _choose_data(own: _Choices, look: "Look", card: "Card", cores: int) -> int:
 
 
 def _size(look: "Look", card: "Card") -> tuple[int, str]:
-    own, usual = (
-        card.preprocess.size,
-        f"pictures are {look.median[0]}×{look.median[1]} in the middle",
-    )
+    own, (width, height) = card.preprocess.size, look.median
+    usual = f"pictures are {width}×{height} in the middle"
     enough = max(_LEAST_SIZE, 32 * math.ceil(2 * look.side / 32))
     is_fixed = len(card.preprocess.mean) > card.preprocess.channels  # by a mean image of this size
     if card.architecture.stem == "cifar" or is_fixed or enough >= own:

@@ -34,7 +34,6 @@ from resnet_hub.learning.saving.resuming import (
 )
 from resnet_hub.learning.saving.run import Run
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.learning.targets.class_weights import ClassWeights
 from resnet_hub.learning.trainer import instance, losses_named, make_trainer, refusals_named
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
@@ -118,7 +117,6 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
     data.prepare_data()
     data.open()
     channels = data.preprocess.channels
-    ClassWeights.of(recipe.model, data)  # what they refuse costs nothing yet
     torch.manual_seed(key_of("weights", recipe.seed))
     if settings.weights:
         net = ResNet.from_pretrained(

@@ -48,12 +48,12 @@ def described_net(content: Mapping[str, Any], path: Path) -> ResNet:
     """
     if "net" not in content:
         raise CorruptFile(f"{path}: does not say what net it holds; try `resnet-hub convert`")
-    described = content["net"]
+    own = content["net"]
     try:
-        labels = described["labels"]
+        labels = own["labels"]
         card = Card(
-            architecture=Architecture.from_dict(described["architecture"]),
-            preprocess=Preprocess.from_dict(described["preprocess"]),
+            architecture=Architecture.from_dict(own["architecture"]),
+            preprocess=Preprocess.from_dict(own["preprocess"]),
             labels=None if labels is None else tuple(labels),
             provenance=Provenance(),
         )
