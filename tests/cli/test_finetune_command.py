@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from loopback_hub import LoopbackHub
 from pictures import class_folders, cut, pattern, save
 from small_runs import command, refusal, untimed_rows
 
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights import cache
 from resnet_hub.weights.card import read_card
 
 pytestmark = pytest.mark.filterwarnings(
@@ -120,6 +122,23 @@ def test_damage_is_told_and_left_out_and_repeated_pictures_are_a_warning(here: P
     recipe = yaml.safe_load((here / "finetune_my_pets.yaml").read_text())
     assert recipe["data"]["on_bad_image"] == "skip"
     assert read_card(here / "run/model").labels == ("ant", "bee")
+
+
+@pytest.mark.parametrize("weights", ["me/net", "resnet50"])
+def test_any_weights_of_a_hub_are_what_it_begins_from(
+    here: Path, capsys, monkeypatch, weights: str
+):
+    monkeypatch.setenv("TORCH_HOME", str(here / "torch"))
+    ResNet("resnet50").save_pretrained(cache.published("resnet50.tv_v2"))
+    with LoopbackHub() as hub:
+        hub.attach(monkeypatch, here / "hf")
+        hub.add("me/net", {path.name: path.read_bytes() for path in (here / "net").iterdir()})
+        own = () if weights == "resnet50" else (f"--from={weights}",)  # resnet50 is the default
+        assert command("finetune", "my pets", *own, *FLAGS[1:], "--out=run") == 0
+    card = read_card(here / "run/model")
+    assert card.name == {"me/net": "cifar_resnet20", "resnet50": "resnet50"}[weights]
+    assert card.provenance.recipe["net"]["weights"] == weights
+    assert card.labels == ("ant", "bee")
 
 
 def test_weights_of_one_channel_read_pictures_as_grey(here: Path, capsys):
