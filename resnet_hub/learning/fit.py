@@ -15,6 +15,7 @@ from resnet_hub.data.module import DataModule, open_data
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.measure import measure
+from resnet_hub.learning.memory import release_at_once
 from resnet_hub.learning.precise_bn import make_precise
 from resnet_hub.learning.processes.stopping import StopCleanly, interruptible
 from resnet_hub.learning.reporting.journal import Journal, MetricsFile
@@ -85,6 +86,8 @@ def fit(
         data, classifier = build(recipe)
         keeper = Keeper(run, recipe.checkpoint, monitor="val/top1" if data.selects else None)
         trainer = _build_trainer(recipe, run, keeper, bar=bar, say=say)
+        if recipe.net.checkpoint_blocks and trainer.strategy.root_device.type == "cpu":
+            release_at_once()
         keeper.situation = situation_of(trainer, data, recipe)
         check_same_classes(saved, data)
         for difference in check_same_run(saved, recipe, keeper.situation, allowed=allow_changed):

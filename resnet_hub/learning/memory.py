@@ -1,5 +1,7 @@
-"""Memory that a run asked for and did not get, in one line."""
+"""Memory: what was not there said in one line, and what is freed given back."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,21 @@ from resnet_hub.data.module import DataModule
 from resnet_hub.data.sizes import all_sizes
 from resnet_hub.errors import OutOfMemory
 
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 _CPU = ("DefaultCPUAllocator", "not enough memory", "std::bad_alloc")  # no class of their own
+
+
+def release_at_once() -> None:
+    """Let glibc give freed blocks of a megabyte and more back to the system at once, from now on.
+
+    Its heap falls into holes where maps of megabytes come and go, as they do where activations are
+    computed again: a process then grows to several times what lives in it. The price is time.
+    Other C libraries are left as they are.
+    """
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "gnu_get_libc_version"):
+            library.mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 @contextmanager

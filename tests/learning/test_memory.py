@@ -1,6 +1,7 @@
 """Memory that there is not: one line with the batch, the resolution and what to try."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from small_runs import TINY, command, fit, refusal, start
 
 from resnet_hub.data.digits import Digits
 from resnet_hub.errors import OutOfMemory
+from resnet_hub.learning import fit as fit_module
 from resnet_hub.learning.memory import memory_named
 from resnet_hub.nets.resnet import ResNet
 
@@ -91,6 +93,43 @@ def test_every_way_to_say_it_is_understood(error: Exception):
 def test_other_errors_are_left_as_they_are():
     with pytest.raises(RuntimeError, match="shapes"), memory_named(Digits(), train=True):
         raise RuntimeError("shapes")
+
+
+def test_a_run_that_recomputes_activations_on_a_cpu_gives_freed_memory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    monkeypatch.setattr(fit_module, "release_at_once", lambda: asked.append("once"))
+    fit(tmp_path / "kept")
+    assert asked == []
+    fit(tmp_path / "computed again", "--net.checkpoint_blocks=2")
+    assert asked == ["once"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_freed_blocks_of_megabytes_leave_the_process():
+    code = """
+import torch
+from resnet_hub.learning.memory import release_at_once
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+{call}
+before = resident()
+blocks = [torch.ones(1 << 20) for _ in range(2)]  # 4 MB: glibc learns that they come and go
+del blocks
+blocks = [torch.ones(1 << 20) for _ in range(100)]
+last = torch.ones(1 << 18)  # above them, so that the heap does not shrink
+del blocks
+print(resident() - before)
+"""
+    left = {}
+    for call in ("", "release_at_once()"):
+        process = [sys.executable, "-c", code.format(call=call)]
+        done = subprocess.run(process, capture_output=True, text=True, check=True)
+        left[call] = int(done.stdout)
+    assert left["release_at_once()"] < 50e6 < left[""]
 
 
 @pytest.mark.gpu
