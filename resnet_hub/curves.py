@@ -2,19 +2,16 @@
 
 import csv
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from resnet_hub.errors import CorruptFile
-from resnet_hub.weights.store import write_file
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from resnet_hub.figures import PALETTE, Line, draw, panels, write_figure
 
 Points = tuple[list[float], list[float]]
+Abscissa = Literal["epoch", "step"]
 
-_TRAIN, _WATCHED, _LIVE = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's colour-blind-safe set
+_TRAIN, _WATCHED, _LIVE = PALETTE[:3]
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -38,50 +35,59 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def series(rows: list[dict[str, float]], name: str) -> Points:
-    """Return the epochs (1 is the first) and values of one column, last value an epoch."""
-    values = {int(row["epoch"]) + 1: row[name] for row in rows if name in row}
-    return [float(epoch) for epoch in values], list(values.values())
+def series(rows: list[dict[str, float]], name: str, *, by: Abscissa = "epoch") -> Points:
+    """Return where one column has values, and these.
+
+    Args:
+        rows: See :func:`read_metrics`.
+        name: The column.
+        by: ``epoch``: the last value of each, 1 is the first; ``step``: every value, by the
+            optimizer steps that were taken before it was logged.
+    """
+    numbered = ((int(row[by]) + 1, row[name]) for row in rows if name in row)
+    values = dict(numbered)
+    return [float(place) for place in values], list(values.values())
+
+
+def watched_split(rows: list[dict[str, float]]) -> Literal["val", "test"]:
+    """Return the split that a run watched: test where nothing was held out for validation."""
+    return "test" if any("test/loss" in row for row in rows) else "val"
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw error and loss over the epochs, training against the watched split, as PNG.
+    """Draw error and loss over the epochs, training against the watched split.
 
     Args:
         metrics: A run's metrics.csv.
-        picture: Written whole or not at all.
+        picture: A PNG or SVG, written whole or not at all.
     """
-    # The object interface leaves matplotlib's global state and any window system alone.
-    from matplotlib.figure import Figure
-
     rows = read_metrics(metrics)
-    split = next((s for s in ("val", "test") if any(f"{s}/loss" in row for row in rows)), "val")
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    error, loss = figure.subplots(1, 2)
+    split = watched_split(rows)
+    watched = "validation" if split == "val" else "test"
+    figure, (error, loss) = panels(2)
     for name, colour, label in (
         ("train/top1", _TRAIN, "training"),
         ("train/soft_top1", _TRAIN, "training, of mixed targets"),
-        (f"{split}/top1", _WATCHED, "validation" if split == "val" else "test"),
+        (f"{split}/top1", _WATCHED, watched),
         (f"{split}/live_top1", _LIVE, "without averaging"),
     ):
         epochs, values = series(rows, name)
         if epochs:
-            values = [100 * (1 - value) for value in values]
-            error.plot(epochs, values, color=colour, label=label, marker=_marker(epochs))
+            draw(error, Line(epochs, [100 * (1 - value) for value in values], label, colour))
     for name, colour, label in (
         ("train/epoch_loss", _TRAIN, "training"),
-        (f"{split}/loss", _WATCHED, "validation" if split == "val" else "test"),
+        (f"{split}/loss", _WATCHED, watched),
     ):
         epochs, values = series(rows, name)
         if epochs:
-            loss.plot(epochs, values, color=colour, label=label, marker=_marker(epochs))
+            draw(loss, Line(epochs, values, label, colour))
     for axes, title in ((error, "top-1 error (%)"), (loss, "loss")):
         axes.set(xlabel="epoch", title=title)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    _write(figure, picture)
+    write_figure(figure, picture)
 
 
 def draw_rates(
@@ -92,19 +98,16 @@ def draw_rates(
     *,
     suggestion: float | None,
 ) -> None:
-    """Draw the loss over a rising learning rate, on a logarithmic scale, as PNG.
+    """Draw the loss over a rising learning rate, on a logarithmic scale.
 
     Args:
         rates: Learning rates.
         losses: The loss of each step.
         smoothed: The same, averaged over its neighbours.
-        picture: Written whole or not at all.
+        picture: A PNG or SVG, written whole or not at all.
         suggestion: The rate to be marked, if any.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels()
     axes.plot(rates, losses, ".", color="0.6", label="a step's loss")
     axes.plot(rates, smoothed, color=_TRAIN, linewidth=2, label="smoothed")
     if suggestion is not None:
@@ -116,14 +119,4 @@ def draw_rates(
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
     axes.grid(alpha=0.3)
     axes.legend()
-    _write(figure, picture)
-
-
-def _write(figure: "Figure", picture: Path) -> None:
-    stream = BytesIO()
-    figure.savefig(stream, format="png")
-    write_file(picture, lambda file: file.write(stream.getvalue()))
-
-
-def _marker(epochs: list[float]) -> str | None:
-    return "." if len(epochs) == 1 else None  # a line through one point is not seen
+    write_figure(figure, picture)

@@ -85,7 +85,7 @@ def test_error_in_percent_and_loss_are_drawn_over_the_epochs(metrics: Path, draw
     assert (error.get_title(), loss.get_title()) == ("top-1 error (%)", "loss")
     assert error.get_ylim()[0] == loss.get_ylim()[0] == 0
     with Image.open(metrics.with_name("curves.png")) as picture:
-        assert (picture.format, picture.size) == ("PNG", (1000, 400))
+        assert (picture.format, picture.size) == ("PNG", (1500, 600))
 
 
 def test_curves_of_the_test_split_are_called_so(metrics: Path, drawn: list):

