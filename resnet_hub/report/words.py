@@ -1,0 +1,34 @@
+"""Numbers as a page says them."""
+
+from collections.abc import Sequence
+
+_AMOUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count(number: int) -> str:
+    """Return a whole number with its thousands apart."""
+    return f"{number:,}"
+
+
+def amount(number: float) -> str:
+    """Return a large number in three digits or so: ``40.6 M``."""
+    size, letter = next(((s, f" {n}") for s, n in _AMOUNTS if number >= s), (1.0, ""))
+    value = number / size
+    return f"{value:.{2 if value < 10 and letter else 1 if value < 100 and letter else 0}f}{letter}"
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage with two decimals."""
+    return f"{100 * share:.2f}%"
+
+
+def interval(ends: Sequence[float]) -> str:
+    """Return the two ends of an interval of shares, in percent."""
+    low, high = ends
+    return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def listed(things: Sequence[str]) -> str:
+    """Return things in a row, the last two with "and" between them."""
+    *most, last = things
+    return f"{', '.join(most)} and {last}" if most else last
