@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -15,13 +16,13 @@ from resnet_hub.figures import PALETTE
 
 SIZE = (3.5, 2.5)  # inches; shown at about its own size, so that letters stay letters on a phone
 _INK = "#010203"  # stands for the colour of the page's text; nothing else is drawn in it
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
     ),
     "grid.color": _INK,
-    "font.size": 8.0,
-    "axes.labelsize": 8.0,
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,

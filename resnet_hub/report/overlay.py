@@ -21,7 +21,8 @@ Together = Literal["together", "apart"]
 _TITLES = {"error": "top-1 error (%)", "loss": "loss", "lr": "learning rate"}
 _UNITS = ((7200.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 """From how many seconds on, how many make one, and what it is called."""
-_ROOM = 4.0  # times the largest last value: what is above came early, and would flatten the rest
+_ROOM = 4.0  # times the largest last value is seen at least
+_EARLY, _OVER = 4, 1.05  # and all but the first quarter, with some air
 
 
 def overlay(
@@ -88,10 +89,11 @@ def draw_overlay(
 
 
 def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Draw curves from zero on; what is far above their ends came early, and is cut off."""
+    """Draw curves from zero on; what is high above the later ones came early, and is cut off."""
     for line in lines:
         draw(axes, line)
-    top = _ROOM * max(line.y[-1] for line in lines)
+    later = [value for line in lines for value in line.y[len(line.y) // _EARLY :]]
+    top = max(_ROOM * max(line.y[-1] for line in lines), _OVER * max(later, default=0.0))
     axes.set_ylim(bottom=0, top=min(axes.get_ylim()[1], top) or None)
     axes.set_xlim(left=0)
 

@@ -93,7 +93,7 @@ def check_name(out: Path) -> None:
 def rendered(page: Page) -> str:
     """Return a page's HTML: every text in it escaped, style and pictures within."""
     # Style is ours: escaped, its quotes would be none.
-    css = Markup(files(__package__).joinpath("templates", "page.css").read_text("utf-8"))  # noqa: S704
+    css = Markup((files(__package__) / "templates" / "page.css").read_text("utf-8"))  # noqa: S704
     return _environment().get_template("page.html").render(page=page, css=css, version=__version__)
 
 
@@ -112,8 +112,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Return what is shown of a value: a name's characters that steer a terminal or turn writing
-    round are spelt out; what was made of many lines keeps them."""
+    """Return a value as it is shown: what would turn writing round or be no letter is spelt out."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(map(printable, value.split("\n")))
     return value

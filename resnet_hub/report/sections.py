@@ -10,6 +10,7 @@ from resnet_hub.counting import multiply_adds, parameters
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.metrics import wilson
 from resnet_hub.preprocess import Preprocess
+from resnet_hub.report.measured import Measured
 from resnet_hub.report.page import Section
 from resnet_hub.report.runs import flattened
 from resnet_hub.report.stages import stages
@@ -21,12 +22,21 @@ _SHOWN_PARTS = ("form", "block", "stem", "shortcut", "stride_in")
 """Of the architecture: shown whatever they are; the others only where they differ."""
 
 
-def scores_section(scores: Sequence[Score], *, missing: str = "") -> Section:
-    """Return the scores that a card holds, each with the intervals that its n gives."""
-    rows = [_score(score) for score in scores]
+def scores_section(
+    scores: Sequence[Score], found: Measured | None = None, *, missing: str = ""
+) -> Section:
+    """Return what was measured now, and what a card holds, each with intervals.
+
+    Args:
+        scores: The card's.
+        found: What was measured for the page.
+        missing: Why there is neither.
+    """
+    rows = [*([_measured(found)] if found else []), *map(_score, scores)]
     if not rows:
         return Section("scores", "Scores", missing=missing or "No score is recorded.")
-    note = "As recorded in the card; intervals are Wilson's."
+    note = "Intervals of recorded scores are Wilson's" if scores else ""
+    note += ", that of this page's is bootstrapped." if note and found else "." if note else ""
     return Section("scores", "Scores", "scores.html", {"scores": rows}, note=note)
 
 
@@ -78,6 +88,20 @@ def origin_section(card: Card | None, recipe: Recipe | None, *, command: str = "
     )
 
 
+def _measured(found: Measured) -> dict[str, Any]:
+    first, fifth = found.summary.top1_error, found.summary.top5_error
+    pace = found.summary.images_per_s
+    return {
+        "data": found.data,
+        "n": found.summary.n,
+        "error1": first.value,
+        "interval1": (first.low, first.high),
+        "error5": fifth.value,
+        "interval5": (fifth.low, fifth.high),
+        "how": "for this page" + (f", {pace:,.0f} images a second" if pace else ""),
+    }
+
+
 def _score(score: Score) -> dict[str, Any]:
     right = [round(share * score.n) for share in (score.top1, score.top5)]
     first, fifth = (wilson(score.n - hits, score.n) for hits in right)
@@ -88,7 +112,7 @@ def _score(score: Score) -> dict[str, Any]:
         "interval1": first,
         "error5": 1 - score.top5,
         "interval5": fifth,
-        "how": f"here, {score.receipt}" if score.receipt else "elsewhere, as published",
+        "how": f"recorded, {score.receipt}" if score.receipt else "published by others",
     }
 
 
@@ -113,11 +137,11 @@ def _settings(recipe: Recipe) -> Iterable[tuple[str, str]]:
 def _provenance(card: Card) -> list[tuple[str, str | None]]:
     origin = card.provenance
     devices = dict.fromkeys(str(s.receipt) for s in origin.scores if s.receipt)
-    versions = origin.versions and ", ".join(f"{k} {v}" for k, v in origin.versions.items())
+    versions = ", ".join(f"{k} {v}" for k, v in (origin.versions or {}).items())
     facts: list[tuple[str, str | None]] = [
         ("source", origin.source),
         ("commit", origin.commit),
-        ("versions", versions),
+        ("versions", versions or None),
         ("measured at", ", ".join(devices) or None),
         ("licence of the weights", origin.licence),
         ("weights' SHA-256", origin.sha256 or None),

@@ -12,9 +12,9 @@ from resnet_hub.nets.resnet import ResNet
 
 _CONNECTIONS = {
     "identity": "identity",
-    "pad": "zeros for new channels",
+    "pad": "zero padding",
     "project": "1×1 convolution",
-    "pool": "pooled, then 1×1 convolution",
+    "pool": "pooling and 1×1 convolution",
     "none": "none",
 }
 
@@ -126,4 +126,4 @@ def _layers(architecture: Architecture, unit: Unit) -> Iterator[str]:
 def _shortcut(units: tuple[Unit, ...]) -> str:
     first, *rest = (_CONNECTIONS.get(unit.connection, unit.connection) for unit in units)
     others = [kind for kind in dict.fromkeys(rest) if kind != first]
-    return f"{first}, then {', '.join(others)}" if others else first
+    return f"{first}, {', '.join(others)}" if others else first

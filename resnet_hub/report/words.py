@@ -28,6 +28,19 @@ def interval(ends: Sequence[float]) -> str:
     return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
+def span(seconds: float) -> str:
+    """Return a time as a person says it: ``0.4 s``, ``25 s``, ``3 min 10 s``, ``2 h 05 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
 def listed(things: Sequence[str]) -> str:
     """Return things in a row, the last two with "and" between them."""
     *most, last = things
