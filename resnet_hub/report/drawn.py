@@ -68,7 +68,7 @@ def _curves(runs: Sequence[Trained], x: Abscissa, y: Ordinate, title: str) -> Ch
     ]
     with page_style():
         figure, axes = chart()
-        draw_lines(axes, drawn)
+        draw_lines(axes, drawn, whole=y == "lr")
         axes.set_xlabel(x)
         svg = inline(figure, name=f"{y}-{x}", told=f"{title} by {x}")
     lines = (

@@ -19,15 +19,18 @@ from resnet_hub.randomness import permutation
 from resnet_hub.report.drawn import Chart, Named
 from resnet_hub.report.inline import chart, inline, page_style
 from resnet_hub.report.page import Section
-from resnet_hub.report.words import count, percent
+from resnet_hub.report.words import count
 
 if TYPE_CHECKING:
     from resnet_hub.evaluation.cached import Logits
 
 _MATRIX = 20  # classes whose confusion is a table; of more the pairs alone are listed
-_PAIRS = 12
+_SHORT = 3  # letters of a name that fits over a column
+_PAIRS = 10
 _CLASSES = 40  # classes that are listed; of more those with the largest error
 _EXAMPLES = 12  # pictures of a kind
+_FEW = 10  # images below which a bar says little, and is pale
+_AIR = 0.004  # between two bars
 _SIDE = 128  # pixels of a picture at most; smaller ones are shown as they are
 
 
@@ -125,6 +128,7 @@ def confusion_section(found: Measured) -> Section:
     summary = found.summary
     names = [score.name for score in summary.per_class]
     facts: dict[str, Any] = {"names": names, "rows": [], "pairs": _pairs(summary, names)}
+    facts["upright"] = any(len(name) > _SHORT for name in names)
     if len(names) <= _MATRIX:
         facts["rows"] = [
             {"name": name, "cells": _cells(row, number)}
@@ -172,7 +176,7 @@ def calibration_section(found: Measured) -> Section:
     summary = found.summary
     rows = [("as they are", summary.calibration)]
     charts = [_reliability(summary.calibration, "before", "As they are")]
-    note = "A perfect net's bars end on the diagonal."
+    note = f"A perfect net's bars end on the diagonal. Pale bars are of fewer than {_FEW} images."
     if (temperature := summary.temperature) is not None:
         rows.append((f"divided by {temperature.value:.3f}", temperature.after))
         charts.append(_reliability(temperature.after, "after", "With the temperature"))
@@ -182,31 +186,31 @@ def calibration_section(found: Measured) -> Section:
             else "the tested images themselves, each half judged by the other's"
         )
         note += f" The temperature was fitted on {on}."
-    facts = {"rows": rows, "charts": charts}
+    facts = {"rows": rows, "charts": charts, "legend": ()}
     return Section("calibration", "Calibration", "calibration.html", facts, note=note)
 
 
 def _reliability(found: Calibration, name: str, title: str) -> Chart:
-    bins = [b for b in found.bins if b.accuracy is not None and b.confidence is not None]
+    """Return how often answers of a probability are right; a perfect net is on the diagonal."""
+    ticks = [0, 0.25, 0.5, 0.75, 1]
     with page_style():
         figure, axes = chart()
-        widths = [b.high - b.low for b in bins]
-        lows = [b.low for b in bins]
-        heights = [b.accuracy or 0.0 for b in bins]
-        gaps = [(b.confidence or 0.0) - height for b, height in zip(bins, heights, strict=True)]
-        how: dict[str, Any] = {"align": "edge", "linewidth": 0}
-        axes.bar(lows, heights, [0.9 * w for w in widths], color=PALETTE[0], **how)
-        axes.bar(
-            lows, gaps, [0.9 * w for w in widths], heights, color=PALETTE[1], alpha=0.55, **how
-        )
         axes.plot([0, 1], [0, 1], color=PALETTE[6], linewidth=0.8, linestyle=":")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the answer", ylabel="right")
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25%", "50%", "75%", "100%"])
+        for part in found.bins:
+            if part.accuracy is None or part.confidence is None:
+                continue
+            low, high = part.low + _AIR, part.high - _AIR
+            alpha = 0.3 if part.n < _FEW else 0.85
+            how: dict[str, Any] = {"align": "edge", "linewidth": 0, "alpha": alpha}
+            axes.bar(low, part.accuracy, high - low, color=PALETTE[0], **how)
+            axes.hlines(part.confidence, low, high, color=PALETTE[1], linewidth=2)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability of the answer, %")
+        for ticked in (axes.xaxis, axes.yaxis):
+            ticked.set_ticks(ticks, [f"{100 * tick:g}" for tick in ticks])
         told = f"Share of right answers by their probability, {title.lower()}"
         svg = inline(figure, name=f"reliability-{name}", told=told)
-    lines = (Named("right", 0), Named("gap to the probability", 1))
-    return Chart(title, f"expected calibration error {percent(found.ece)}", lines, svg)
+    lines = (Named("right answers, %", 0), Named("mean probability", 1))
+    return Chart(title, "", lines, svg)
 
 
 def examples_section(found: Measured) -> Section:

@@ -61,7 +61,7 @@ def overlay(
         lines, unit = _in_unit(lines)
         title = f"time in training ({unit})"
     figure, (axes,) = panels()
-    draw_lines(axes, lines)
+    draw_lines(axes, lines, whole=y == "lr")
     axes.set(xlabel=title, ylabel=_TITLES[y])
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -88,14 +88,17 @@ def draw_overlay(
     write_figure(overlay(runs, y=y, x=x, seeds=seeds), picture)
 
 
-def draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Draw curves from zero on; what is high above the later ones came early, and is cut off."""
+def draw_lines(axes: Axes, lines: Sequence[Line], *, whole: bool = False) -> None:
+    """Draw curves from zero on; what is high above the later part is cut off, if not ``whole``."""
     for line in lines:
         draw(axes, line)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    if whole:
+        return
     later = [value for line in lines for value in line.y[len(line.y) // _EARLY :]]
     top = max(_ROOM * max(line.y[-1] for line in lines), _OVER * max(later, default=0.0))
-    axes.set_ylim(bottom=0, top=min(axes.get_ylim()[1], top) or None)
-    axes.set_xlim(left=0)
+    axes.set_ylim(top=min(axes.get_ylim()[1], top) or None)
 
 
 def points(run: Trained, name: str, x: Abscissa) -> dict[float, tuple[float, float]]:

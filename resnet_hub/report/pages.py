@@ -58,7 +58,7 @@ def run_page(
         "curves",
         "Learning curves",
         "charts.html",
-        {"charts": charts},
+        {"charts": charts, "legend": ()},
         note="Training's values are means over an epoch, in which the net changes.",
         missing="" if charts else "Nothing was logged yet.",
     )
@@ -152,11 +152,13 @@ def _score_in_words(card: Card, found: Measured | None) -> str:
     if found is not None:
         rate, n, data = found.summary.top1_error, found.summary.n, found.data
         ends = f" (95% interval {interval((rate.low, rate.high))})"
-        return f"It is wrong on {percent(rate.value)}{ends} of {count(n)} images of {data}."
+        return f"It is wrong on {percent(rate.value)}{ends} of the {count(n)} images of {data}."
     if not card.provenance.scores:
         return "No score of it is recorded."
     score = card.provenance.scores[0]
-    return f"It is wrong on {percent(1 - score.top1)} of {count(score.n)} images of {score.data}."
+    return (
+        f"It is wrong on {percent(1 - score.top1)} of the {count(score.n)} images of {score.data}."
+    )
 
 
 def _errors(card: Card | None, found: Measured | None) -> list[Figure]:
@@ -222,5 +224,5 @@ def _time(times: Timing) -> Section:
     ]
     charts = [chart for chart in (pace_chart(times),) if chart]
     note = "Of training: stops, validation and test are left out."
-    content = {"facts": facts, "charts": charts}
+    content = {"facts": facts, "charts": charts, "legend": ()}
     return Section("time", "Where the time went", "time.html", content, note=note)

@@ -1,6 +1,6 @@
 """The sections that pages share: scores, architecture, where weights come from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -69,7 +69,7 @@ def origin_section(card: Card | None, recipe: Recipe | None, *, command: str = "
     """
     groups: list[dict[str, Any]] = []
     if recipe is not None:
-        groups.append({"title": "Recipe", "facts": _settings(recipe)})
+        groups.append({"title": "Recipe", "settings": list(_settings(recipe))})
     if card is not None:
         groups.append({"title": "Provenance", "facts": _provenance(card)})
         groups.append({"title": "Images", "facts": _images(card.preprocess)})
@@ -116,22 +116,22 @@ def _score(score: Score) -> dict[str, Any]:
     }
 
 
-def _settings(recipe: Recipe) -> Iterable[tuple[str, str]]:
+def _settings(recipe: Recipe) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield a recipe's settings, section by section, where they are not the package's own."""
     usual = Recipe().to_dict()
     for name, section in recipe.to_dict().items():
         if not isinstance(section, Mapping):
             if section not in ([], None):
-                yield name, _worded(section)
+                yield name, [("", _worded(section))]
             continue
         own = dict(flattened(usual.get(name) or {}))
         told = [
-            f"{key} {_worded(value)}"
+            ("" if key == "name" else key, _worded(value))
             for key, value in flattened(section)
             if key not in own or own[key] != value
         ]
         if told:
-            yield name, ", ".join(told)
+            yield name, told
 
 
 def _provenance(card: Card) -> list[tuple[str, str | None]]:

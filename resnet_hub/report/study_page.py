@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from resnet_hub.report.runs import Trained
 from resnet_hub.report.timing import timing
 from resnet_hub.report.words import count, interval, percent, span
 
+_SPLITS = {"train": "training", "test": "test"}
 _DRAWINGS = {"figure.svg": "image/svg+xml", "figure.png": "image/png"}
 
 
@@ -93,7 +94,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _sections(study: Studied, runs: Sequence[Trained]) -> list[Section]:
     finding, paper = study.finding, str(study.says("paper") or "")
-    told = {"sentences": finding.get("sentences", ()), "limits": finding.get("limits", ())}
+    told = {name: list(map(str, finding.get(name, ()))) for name in ("sentences", "limits")}
     sections = [
         Section(
             "finding",
@@ -109,11 +110,17 @@ def _sections(study: Studied, runs: Sequence[Trained]) -> list[Section]:
         sections.append(Section("figure", "Figure", "figure.html", facts))
     if charts := curve_charts(runs):
         note = "Every run as its folder tells it; seeds of one recipe as mean ± standard deviation."
-        sections.append(
-            Section("curves", "Learning curves", "charts.html", {"charts": charts}, note=note)
-        )
+        # One legend for all of them: each names every net.
+        facts = {
+            "legend": charts[0].lines,
+            "charts": [replace(chart, lines=()) for chart in charts],
+        }
+        sections.append(Section("curves", "Learning curves", "charts.html", facts, note=note))
     if finding.get("nets"):
-        facts = {"nets": finding["nets"], "differences": finding.get("differences", ())}
+        facts = {
+            "nets": [_net(net) for net in finding["nets"]],
+            "differences": [_difference(found) for found in finding.get("differences", ())],
+        }
         note = "± is the standard deviation over seeds; 95% intervals are of the images."
         sections.append(Section("nets", "Nets side by side", "nets.html", facts, note=note))
     if runs:
@@ -143,9 +150,36 @@ def _runs_section(runs: Sequence[Trained]) -> Section:
     return Section("runs", "Runs", "runs.html", {"runs": rows}, note="Each has a page of its own.")
 
 
+def _net(net: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a net's row; a net without a finished run has no errors."""
+    errors = {split: _error(net[split]) if net.get(split) else None for split in _SPLITS}
+    seeds = sum(run["state"] == "finished" for run in net["runs"])
+    return {"label": str(net["label"]), "seeds": seeds, **errors}
+
+
+def _error(found: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = map(float, found["interval"])
+    std = found["std"]
+    spread = None if std is None else float(std)
+    return {"error": float(found["error"]), "std": spread, "interval": (low, high)}
+
+
+def _difference(found: Mapping[str, Any]) -> dict[str, str]:
+    low, high = (100 * float(end) for end in found["interval"])
+    return {
+        "split": _SPLITS.get(found["split"], str(found["split"])),
+        "of": str(found["of"]),
+        "minus": str(found["minus"]),
+        "points": f"{100 * float(found['difference']):+.2f}",
+        "interval": f"{low:+.2f} to {high:+.2f}",
+        "verdict": str(found["verdict"]),
+    }
+
+
 def _figure(net: Mapping[str, Any]) -> Figure:
-    test = net["test"]
-    return Figure(str(net["label"]), percent(test["error"]), f"test, {interval(test['interval'])}")
+    test = _error(net["test"])
+    note = f"test error, {interval(test['interval'])}"
+    return Figure(str(net["label"]), percent(test["error"]), note)
 
 
 def _spaced(name: str) -> str:
