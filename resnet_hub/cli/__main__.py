@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": ("resnet_hub.cli.models", "name what pictures show"),
     "plot": ("resnet_hub.cli.plot", "learning curves of several runs in one picture"),
     "report": ("resnet_hub.cli.report", "one page of a run, a study or a model"),
+    "compare": ("resnet_hub.cli.compare", "what models cost, and how often they are wrong"),
     "list": ("resnet_hub.cli.nets", "every net: parameters, multiply-adds, published error"),
     "info": ("resnet_hub.cli.nets", "one net or model folder in detail"),
     "export": ("resnet_hub.cli.export", "turn a run into a model folder, ONNX or torch.export"),
