@@ -135,6 +135,7 @@ def comparison(rows: Sequence[Compared]) -> Figure:
         for cost, (_, result), label in zip(costs, shown, labels, strict=True):
             _point(axes, cost / 1e6, result, label)
         axes.set(xscale="log", xlabel=title, ylabel="top-1 error (%)")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.margins(x=0.25, y=0.15)
         axes.grid(alpha=0.25, linewidth=0.6, which="both")
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from resnet_hub.data.batches import Selection
 from resnet_hub.data.module import DataModule
+from resnet_hub.evaluation.cached import Logits
 from resnet_hub.evaluation.calibration import Calibration
 from resnet_hub.evaluation.summary import Summary, summarise
 from resnet_hub.figures import PALETTE
@@ -20,9 +21,6 @@ from resnet_hub.report.drawn import Chart, Named
 from resnet_hub.report.inline import chart, inline, page_style
 from resnet_hub.report.page import Section
 from resnet_hub.report.words import count
-
-if TYPE_CHECKING:
-    from resnet_hub.evaluation.cached import Logits
 
 _MATRIX = 20  # classes whose confusion is a table; of more the pairs alone are listed
 _SHORT = 3  # letters of a name that fits over a column
@@ -70,7 +68,7 @@ class Measured:
     right: tuple[Example, ...]
 
 
-def measured(found: "Logits", data: DataModule) -> Measured:
+def measured(found: Logits, data: DataModule) -> Measured:
     """Return what a page shows of a net's logits for ``data.tested``.
 
     Raises:
@@ -89,7 +87,7 @@ def measured(found: "Logits", data: DataModule) -> Measured:
 
 
 def _examples(
-    places: Tensor, found: "Logits", answers: Tensor, probabilities: Tensor, data: DataModule
+    places: Tensor, found: Logits, answers: Tensor, probabilities: Tensor, data: DataModule
 ) -> tuple[Example, ...]:
     if not len(places):
         return ()
