@@ -12,6 +12,7 @@ from resnet_hub.data.batches import BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.errors import BadData, Diverged, InvalidSetting
+from resnet_hub.evaluation.restricted import answering
 from resnet_hub.evaluation.scoring import quiet_trainer
 from resnet_hub.learning.plan import check_channels, check_match
 from resnet_hub.learning.trainer import losses_named
@@ -158,6 +159,7 @@ def logits(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any]) -> Logi
         InvalidSetting: Net, data or options do not go together.
         ResNetHubError: See :func:`outputs`.
     """
+    net = answering(net, data)
     check_match(net, data)
     found = outputs(net, data, data.tested, name="logits", trainer=one_device(trainer))
     return Logits(found.values, found.labels, found.indices, None, found.from_cache)
