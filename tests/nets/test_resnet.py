@@ -70,7 +70,7 @@ def test_every_shortcut_option_counts_as_the_closed_form_says(name, option):
 )
 def test_two_steps_move_every_weight_of_a_twisted_net(form, options):
     torch.manual_seed(0)
-    net = ResNet(SMALL, form=form, **options)
+    net = ResNet(SMALL, form=form, **{"shortcut": "A", **options})
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     for _ in range(2):
