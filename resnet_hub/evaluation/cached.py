@@ -20,7 +20,7 @@ from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.outputs import kept
 from resnet_hub.weights.provenance import software
 from resnet_hub.weights.store import tensors_sha256
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 _OPTIONS = ("accelerator", "devices", "precision")
 
@@ -141,7 +141,7 @@ def outputs(
         return _computed(net, data, split, images, OUTPUTS[name], trainer)
 
     where = f"{data.described} {split}"
-    about = f"{name} of {name_of(net.architecture) or 'a net'} for {where}, {trainer.precision}"
+    about = f"{name} of {title_of(net.architecture)} for {where}, {trainer.precision}"
     found, from_cache = kept(key, compute, about=about)
     indices = found["indices"]
     return Outputs(found["values"], images.targets[indices], from_cache, indices)
