@@ -1,0 +1,1 @@
+"""Studies: what several runs say together, and the papers' tables beside ours."""

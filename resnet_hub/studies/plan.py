@@ -1,0 +1,90 @@
+"""A study's runs: which there are, where they lie, and what is still to be trained. Torch-free."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from resnet_hub.errors import InvalidSetting
+from resnet_hub.learning.settings import Recipe
+from resnet_hub.studies.members import Member, differences
+
+State = Literal["finished", "stopped", "missing"]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a study.
+
+    Attributes:
+        member: Which net.
+        seed: Of the run.
+        folder: Where it lies, or will.
+        recipe: What it is trained by.
+        steps: Optimizer steps of the member's packaged recipe, the paper's length.
+        command: What trains it, after ``resnet-hub``.
+    """
+
+    member: Member
+    seed: int
+    folder: Path
+    recipe: Recipe
+    steps: int
+    command: tuple[str, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def state(self) -> State:
+        """Return ``finished`` (it holds a model), ``stopped`` (a checkpoint) or ``missing``."""
+        if (self.folder / "model").is_dir():
+            return "finished"
+        return "stopped" if any((self.folder / "checkpoints").glob("step-*")) else "missing"
+
+    def next_command(self) -> tuple[str, ...]:
+        """Return what trains it from where it stands, after ``resnet-hub``."""
+        if self.state() == "stopped":
+            return ("fit", "--resume", str(self.folder))
+        return self.command
+
+    def check(self, found: Recipe) -> None:
+        """Check that the run that lies in the folder is the one that was asked for.
+
+        Args:
+            found: Its recipe.
+
+        Raises:
+            InvalidSetting: It has other numbers.
+        """
+        if changed := differences(self.recipe, found):
+            listed = "; ".join(changed[:3]) + ("; …" if len(changed) > 3 else "")
+            raise InvalidSetting(
+                f"{self.folder}: a run by another recipe lies there ({listed}); ask for what it "
+                "was trained by, or for another --out"
+            )
+
+
+def describe(runs: Sequence[PlannedRun]) -> list[dict[str, object]]:
+    """Return the runs as JSON types: name, seed, state and the command that comes next."""
+    return [
+        {
+            "name": run.name,
+            "label": run.member.label,
+            "seed": run.seed,
+            "folder": os.fspath(run.folder),
+            "state": run.state(),
+            "steps": run.recipe.trainer["max_steps"],
+            "command": ["resnet-hub", *run.next_command()],
+        }
+        for run in runs
+    ]
+
+
+def to_json(content: object) -> str:
+    """Return JSON as a study's files hold it."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
