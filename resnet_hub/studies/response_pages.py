@@ -80,6 +80,8 @@ def check_comparable(found: Sequence[Responses]) -> None:
 
 def draw_responses(found: Sequence[Responses]) -> "Figure":
     """Draw the layers in their order, and sorted, as 1512.03385 Fig. 7; plain nets dashed."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, charts = panels(2)
     for own, colour in zip(found, PALETTE, strict=False):
         dashed = own.architecture.form == "plain"
@@ -92,6 +94,7 @@ def draw_responses(found: Sequence[Responses]) -> "Figure":
     ):
         axes.set(title=title, xlabel=label, ylabel="standard deviation of responses")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     charts[1].legend()
     return figure

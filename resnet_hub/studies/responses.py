@@ -160,6 +160,8 @@ def limits(found: Sequence[Responses]) -> list[str]:
             "No plain net stands beside a residual one of as many layers: whether residual nets "
             "answer less strongly than plain ones is not said."
         )
+    if (data := found[0].data) != "CIFAR-10 test":
+        said.append(f"Measured on {data}: not on the images of the paper's figure.")
     said.append(
         "One set of weights each: how much another training of the same net would change is "
         "unknown. A response's size has no unit that two nets must share: the layer after it may "
