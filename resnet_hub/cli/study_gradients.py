@@ -1,4 +1,4 @@
-"""``resnet-hub study gradients``: gradients and responses layer by layer, along a training."""
+"""``resnet-hub study gradients``: gradients and activations layer by layer, along a training."""
 
 import json
 import shlex
@@ -13,8 +13,8 @@ from resnet_hub.studies.plan import describe
 HELP = """usage: resnet-hub study gradients [--depths 56] [--seeds 0] [--steps 1000]
                         [--out studies/gradients] [--key value ...] [--dry-run | --draw] [--json]
 
-How strong gradients and responses are, layer by layer: in plain nets and residual nets of the same
-depth, before training, at steps that double, and after the last step.
+How strong gradients and activations are, layer by layer: in plain nets and residual nets of the
+same depth, before training, at steps that double, and after the last step.
 
 Trains each net by this package's recipe, in a run folder of its own under --out, and measures it on
 the same training images each time. Writes figure.png, figure.svg, gradients.csv, finding.json and

@@ -18,7 +18,7 @@ from resnet_hub.weights.provenance import software
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLE, PAPER = "How strong gradients and responses are, layer by layer", "1512.03385 §4.1"
+TITLE, PAPER = "How strong gradients and activations are, layer by layer", "1512.03385 §4.1"
 ORDERS = 2
 """Orders of magnitude beyond which gradients are called vanishing or exploding, between the last
 layer and the first. A convention of this study."""
@@ -91,7 +91,7 @@ def conclude(runs: Sequence[PlannedRun], out: Path, *, command: str) -> dict[str
 
 
 def draw_gradients(traces: Sequence[Trace]) -> "Figure":
-    """Draw gradients above and responses below, a column a net, a colour a step."""
+    """Draw gradients above and activations below, a column a net, a colour a step."""
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
@@ -103,22 +103,26 @@ def draw_gradients(traces: Sequence[Trace]) -> "Figure":
         for number, step in enumerate(steps):
             colour = colormaps["viridis"](0.9 * number / max(1, len(steps) - 1))
             layers = [trace.rows[step] for trace in own if step in trace.rows]
-            for row, name in enumerate(("response_gradient", "response")):
+            for row, name in enumerate(("response_gradient", "activation")):
                 if layers:
                     axes = charts[row * len(members) + column]
                     draw(axes, _line(layers, name, f"step {step:,}", colour))
         charts[column].set_title(member.label)
-    for row, label in enumerate(("gradient of the loss by the response", "response (RMS)")):
+    for row, label in enumerate(
+        ("gradient by the response (norm)", "activation given to the layer (RMS)")
+    ):
         own_charts = charts[row * len(members) : (row + 1) * len(members)]
         for axes in own_charts:
-            axes.set(xlabel="layer, from the image", ylabel=label, yscale="log")
+            axes.set(
+                xlabel="layer, from the image", ylabel=label, yscale="linear" if row else "log"
+            )
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.3)
         extents = [axes.dataLim for axes in own_charts if axes.lines]
         if extents:  # one scale for all columns
             low, high = min(extent.y0 for extent in extents), max(extent.y1 for extent in extents)
             for axes in own_charts:
-                axes.set_ylim(low / 1.5, high * 1.5)
+                axes.set_ylim(0 if row else low / 1.5, high * (1.1 if row else 1.5))
     if charts[0].lines:
         charts[0].legend()
     return figure
@@ -255,13 +259,13 @@ def _page(finding: Mapping[str, Any]) -> str:
         "",
         *(f"- {sentence}" for sentence in finding["sentences"]),
         "",
-        "![Gradients and responses of each layer, by step](figure.png)",
+        "![Gradients and activations of each layer, by step](figure.png)",
         "",
         "Above: Euclidean norm of the gradient of the batch's mean cross-entropy by a layer's "
-        "whole response; below: root mean square of the response. A response is a convolution's "
-        "output after its BatchNorm, before activation or addition. Measured in training mode and "
-        "float32 on the same training images without augmentation, before the first step, at steps "
-        "that double, and after the last. Seeds are a band around their geometric mean.",
+        "whole response, a convolution's output after its BatchNorm, before activation or "
+        "addition; below: root mean square of what the layer is given. Measured in training mode "
+        "and float32 on the same training images without augmentation, before the first step, at "
+        "steps that double, and after the last. Seeds are a band around their geometric mean.",
         "",
         "## What cannot be said",
         "",

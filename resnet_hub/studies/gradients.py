@@ -1,4 +1,4 @@
-"""How strong gradients and responses are, layer by layer, at the start and along a training."""
+"""How strong gradients and activations are, layer by layer, at the start and along a training."""
 
 import csv
 import math
@@ -12,7 +12,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.data.batches import Selection
@@ -40,8 +40,9 @@ class Norms:
         name: Of its convolution; ``fc`` is the classifier.
         weight: Euclidean norm of the weights.
         weight_gradient: Euclidean norm of the loss's gradient by the weights.
-        response: Root mean square of the response: after BatchNorm, before activation or addition.
-        response_gradient: Euclidean norm of the loss's gradient by the whole batch's response.
+        activation: Root mean square of what the layer is given.
+        response_gradient: Euclidean norm of the loss's gradient by the whole batch's response:
+            after BatchNorm, before activation or addition.
     """
 
     step: int
@@ -49,7 +50,7 @@ class Norms:
     name: str
     weight: float
     weight_gradient: float
-    response: float
+    activation: float
     response_gradient: float
 
 
@@ -72,34 +73,38 @@ def measure(net: ResNet, images: Tensor, labels: Tensor, *, step: int = 0) -> li
     own.stochastic_depth = own.shortcut_dropout = 0.0
     own.checkpoint_blocks = 0
     layers = layers_of(own)
-    responses, gradients = [0.0] * len(layers), [math.nan] * len(layers)
+    names = [*(layer.name for layer in layers), "fc"]
+    weights = [*(layer.convolution.weight for layer in layers), own.fc.weight]
+    activations, gradients = [math.nan] * len(names), [math.nan] * len(names)
+
+    def given(number: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        activations[number] = float(inputs[0].detach().square().mean().sqrt())
 
     def keep(number: int, gradient: Tensor) -> None:
         gradients[number] = float(gradient.norm())
 
     def take(number: int, response: Tensor) -> None:
-        responses[number] = float(response.detach().square().mean().sqrt())
         # Registered before an activation overwrites the response: it gets the gradient by that.
         cast(Any, response).register_hook(partial(keep, number))
 
+    for number, module in enumerate([*(layer.convolution for layer in layers), own.fc]):
+        module.register_forward_pre_hook(partial(given, number))
     with torch.enable_grad(), watched(layers, take):
         logits = own(images)
-        logits.retain_grad()
-        F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
-    weights = [*(layer.convolution.weight for layer in layers), own.fc.weight]
-    responses.append(float(logits.detach().square().mean().sqrt()))
-    gradients.append(float(cast(Tensor, logits.grad).norm()))
+        take(len(layers), logits)
+        loss = F.cross_entropy(logits, labels)
+        slopes = torch.autograd.grad(loss, weights)
     return [
         Norms(
             step=step,
             layer=number + 1,
             name=name,
             weight=float(weights[number].detach().norm()),
-            weight_gradient=float(cast(Tensor, weights[number].grad).norm()),
-            response=responses[number],
+            weight_gradient=float(slopes[number].norm()),
+            activation=activations[number],
             response_gradient=gradients[number],
         )
-        for number, name in enumerate([*(layer.name for layer in layers), "fc"])
+        for number, name in enumerate(names)
     ]
 
 
