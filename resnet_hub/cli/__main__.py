@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": ("resnet_hub.cli.publish", "check a model folder, and its scores if data is given"),
     "push": ("resnet_hub.cli.publish", "upload a model folder to the Hugging Face Hub"),
     "predict": ("resnet_hub.cli.models", "name what pictures show"),
+    "mistakes": ("resnet_hub.cli.mistakes", "draw what a net is wrong about and most sure of"),
     "gradcam": ("resnet_hub.cli.gradcam", "show where in pictures a net finds what it names"),
     "list": ("resnet_hub.cli.nets", "every net: parameters, multiply-adds, published error"),
     "info": ("resnet_hub.cli.nets", "one net or model folder in detail"),

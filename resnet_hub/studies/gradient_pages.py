@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_hub.errors import DataMissing
 from resnet_hub.figures import Line, draw, panels
 from resnet_hub.studies.folder import csv_text, write_study
-from resnet_hub.studies.gradients import FILE, NAMES, Norms, by_step, growth, read_norms
+from resnet_hub.studies.gradients import FILE, NAMES, Norms, by_step, growth, profile, read_norms
 from resnet_hub.studies.members import Member
 from resnet_hub.studies.plan import PlannedRun
 from resnet_hub.weights.card import read_card
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 TITLE, PAPER = "How strong gradients and activations are, layer by layer", "1512.03385 §4.1"
 ORDERS = 2
-"""Orders of magnitude beyond which gradients are called vanishing or exploding, between the last
-layer and the first. A convention of this study."""
+"""Orders of magnitude from the last layer's gradient, beyond which any layer's is called vanishing
+or exploding. A convention of this study."""
 _DRAWN = 6  # steps in a picture: more cannot be told apart
 
 
@@ -157,57 +157,60 @@ def _facts(traces: Sequence[Trace]) -> Iterator[dict[str, Any]]:
         own = [trace for trace in traces if trace.run.member == member and trace.rows]
         shared = set.intersection(*(set(trace.rows) for trace in own)) if own else set()
         for step in sorted({min(shared), max(shared)}) if shared else ():
-            found = [growth(trace.rows[step]) for trace in own]
-            whole = [numbers for numbers in found if numbers is not None]
             fact: dict[str, Any] = {
                 "net": member.net,
                 "label": member.label,
                 "depth": member.depth,
                 "step": step,
                 "seeds": len(own),
-                "verdict": "not finite",
             }
-            if len(whole) == len(found):
-                columns = zip(*whole, strict=True)
-                factor, last, first = (geometric_mean(column) for column in columns)
-                times = first / last
-                verdict = f"stay within {ORDERS} orders of magnitude"
-                if times < 10**-ORDERS:
-                    verdict = "vanish"
-                elif times > 10**ORDERS:
-                    verdict = "explode"
-                fact |= {
-                    "factor_a_layer": factor,
-                    "last_layer": last,
-                    "first_layer": first,
-                    "times": times,
-                    "verdict": verdict,
-                }
-            yield fact
+            norms = profile([trace.rows[step] for trace in own])
+            yield fact if norms is None else {**fact, **_described(norms)}
+
+
+def _described(norms: Sequence[float]) -> dict[str, Any]:
+    least, most, last = min(norms), max(norms), norms[-1]
+    verdict = f"stay within {ORDERS} orders of magnitude"
+    if most > last * 10**ORDERS:
+        verdict = "explode"
+    elif least < last / 10**ORDERS:
+        verdict = "vanish"
+    return {
+        "verdict": verdict,
+        "last_layer": last,
+        "first_layer": norms[0],
+        "factor_a_layer": growth(norms),
+        "least": least,
+        "least_layer": norms.index(least) + 1,
+        "most": most,
+        "most_layer": norms.index(most) + 1,
+        "span": most / least,
+    }
 
 
 def _sentence(fact: Mapping[str, Any]) -> str:
     when = "Before training" if fact["step"] == 0 else f"After {fact['step']:,} steps"
-    if "times" not in fact:
+    if "verdict" not in fact:
         return f"{when} gradients of {fact['label']} are 0 or not finite in some layer."
     return (
-        f"{when} the gradients of {fact['label']} {fact['verdict']} from the last layer to the "
-        f"first: {fact['last_layer']:.2g} to {fact['first_layer']:.2g}, {fact['times']:.3g} times "
-        f"as large, × {fact['factor_a_layer']:.3f} a layer."
+        f"{when} the gradients of {fact['label']} {fact['verdict']} on their way back to the image:"
+        f" {fact['last_layer']:.2g} at the last layer, {fact['first_layer']:.2g} at the first, "
+        f"least {fact['least']:.2g} at layer {fact['least_layer']}, most {fact['most']:.2g} at layer "
+        f"{fact['most_layer']}; × {fact['factor_a_layer']:.3f} a layer."
     )
 
 
 def _compared(facts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Set nets of one depth side by side at the same step."""
-    whole = [fact for fact in facts if "times" in fact]
+    whole = [fact for fact in facts if "verdict" in fact]
     for one in whole:
         for other in whole:
             same = (one["depth"], one["step"]) == (other["depth"], other["step"])
             if same and "plain" in one["net"] and other is not one:
                 yield (
-                    f"At step {one['step']:,}, back through as many layers, gradients change "
-                    f"{one['times']:.3g} times in {one['label']} and {other['times']:.3g} times in "
-                    f"{other['label']}."
+                    f"At step {one['step']:,} the largest of the layers' gradients is "
+                    f"{one['span']:,.0f} times the smallest in {one['label']}, and "
+                    f"{other['span']:,.0f} times in {other['label']}."
                 )
 
 

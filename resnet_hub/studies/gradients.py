@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any, cast
 
 import lightning as L
@@ -176,25 +177,30 @@ def by_step(rows: Sequence[Norms]) -> dict[int, list[Norms]]:
     return {step: [r for r in rows if r.step == step] for step in sorted({r.step for r in rows})}
 
 
-def growth(rows: Sequence[Norms]) -> tuple[float, float, float] | None:
-    """Return how a step's gradients by the responses change from the classifier to the image.
+def profile(runs: Sequence[Sequence[Norms]]) -> list[float] | None:
+    """Return the gradients by the layers' responses at a step, the image's layer first.
 
     Args:
-        rows: Of one step; the classifier's is left out.
+        runs: Of each seed, its layers; the classifier is left out.
 
     Returns:
-        The factor a layer, going back (a least-squares line through the logarithms), the norm at
-        the last layer before the classifier, and at the first; ``None`` where a norm is 0 or not
-        finite.
+        Geometric means over the seeds; ``None`` where a norm is 0 or not finite.
     """
-    norms = [row.response_gradient for row in rows if row.name != "fc"]
-    if len(norms) < 2 or not all(math.isfinite(norm) and norm > 0 for norm in norms):
+    columns = [[r.response_gradient for r in layer] for layer in zip(*runs, strict=True)][:-1]
+    if not columns or not all(math.isfinite(x) and x > 0 for column in columns for x in column):
         return None
+    return [geometric_mean(column) for column in columns]
+
+
+def growth(norms: Sequence[float]) -> float:
+    """Return the factor that norms change by a layer, from the last to the first.
+
+    That of a least-squares line through their logarithms; at least two layers.
+    """
     logs, middle = [math.log(norm) for norm in norms], (len(norms) - 1) / 2
-    mean = sum(logs) / len(logs)
-    slope = sum((n - middle) * (log - mean) for n, log in enumerate(logs))
+    slope = sum((n - middle) * log for n, log in enumerate(logs))
     slope /= sum((n - middle) ** 2 for n in range(len(logs)))
-    return math.exp(-slope), norms[-1], norms[0]
+    return math.exp(-slope)
 
 
 def _row(row: Mapping[str, str]) -> Norms:
