@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.figures import write_figure
 from resnet_hub.studies.plan import to_json
+from resnet_hub.weights.provenance import software
 from resnet_hub.weights.store import write_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ def check_folder(out: Path, study: str) -> None:
             continue
         if held != study:
             raise InvalidSetting(f"--out {out}: holds a study of {held}; choose another folder")
+
+
+def write_asked(out: Path, finding: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Write ``study.json``: what was asked for, and of which software.
+
+    Args:
+        out: The folder, which is made.
+        finding: Says which study it is.
+        asked: What else was asked for.
+    """
+    named = {name: finding[name] for name in ("format", "study", "title", "paper")}
+    write_text(out / "study.json", to_json({**named, **asked, "versions": software()}))
 
 
 def write_study(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import DataMissing
 from resnet_hub.figures import Line, draw, panels
-from resnet_hub.studies.folder import csv_text, write_study
+from resnet_hub.studies.folder import csv_text, write_asked, write_study
 from resnet_hub.studies.gradients import FILE, NAMES, Norms, by_step, growth, profile, read_norms
 from resnet_hub.studies.members import Member
-from resnet_hub.studies.plan import PlannedRun
+from resnet_hub.studies.plan import PlannedRun, describe
 from resnet_hub.weights.card import read_card
 from resnet_hub.weights.provenance import software
 
@@ -86,6 +86,7 @@ def conclude(runs: Sequence[PlannedRun], out: Path, *, command: str) -> dict[str
         for row in layers
     ]
     table = csv_text(("net", "seed", *NAMES), rows)
+    write_asked(out, finding, {"runs": describe(runs)})
     write_study(out, finding, draw_gradients(traces), table=table, page=_page(finding))
     return finding
 
@@ -195,8 +196,8 @@ def _sentence(fact: Mapping[str, Any]) -> str:
     return (
         f"{when} the gradients of {fact['label']} {fact['verdict']} on their way back to the image:"
         f" {fact['last_layer']:.2g} at the last layer, {fact['first_layer']:.2g} at the first, "
-        f"least {fact['least']:.2g} at layer {fact['least_layer']}, most {fact['most']:.2g} at layer "
-        f"{fact['most_layer']}; × {fact['factor_a_layer']:.3f} a layer."
+        f"least {fact['least']:.2g} at layer {fact['least_layer']}, most {fact['most']:.2g} at "
+        f"layer {fact['most_layer']}; × {fact['factor_a_layer']:.3f} a layer."
     )
 
 
@@ -248,7 +249,7 @@ def _provenance(traces: Sequence[Trace], command: str) -> dict[str, Any]:
         "paper_steps": runs[0].steps,
         "data": list(dict.fromkeys(o.scores[0].data.rpartition(" ")[0] for o in origins)),
         "commits": list(dict.fromkeys(o.commit for o in origins if o.commit)),
-        "versions": software(),
+        "versions": [f"{name} {version}" for name, version in software().items()],
     }
 
 
@@ -281,6 +282,6 @@ def _page(finding: Mapping[str, Any]) -> str:
         f"{origin['paper_steps']:,} steps, the schedule in proportion",
         f"- Data: {', '.join(origin['data']) or 'none yet'}",
         f"- Code: {', '.join(c[:12] for c in origin['commits']) or 'of no checkout'}; "
-        + ", ".join(f"{name} {version}" for name, version in origin["versions"].items()),
+        + ", ".join(origin["versions"]),
     ]
     return "\n".join(lines) + "\n"

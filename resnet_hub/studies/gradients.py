@@ -167,9 +167,7 @@ def read_norms(path: Path) -> list[Norms]:
         with path.open(newline="", encoding="utf-8") as file:
             return [_row(row) for row in csv.DictReader(file)]
     except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise CorruptFile(
-            f"{path}: no numbers of a net's layers ({error}); move it away"
-        ) from error
+        raise CorruptFile(f"{path}: no numbers of layers ({error}); move it away") from error
 
 
 def by_step(rows: Sequence[Norms]) -> dict[int, list[Norms]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.figures import PALETTE, Line, draw, panels
-from resnet_hub.studies.folder import csv_text, write_study
+from resnet_hub.studies.folder import csv_text, write_asked, write_study
 from resnet_hub.studies.responses import Responses, limits, sentences
 from resnet_hub.weights.provenance import software
 from resnet_hub.zoo import name_of
@@ -38,7 +38,7 @@ def conclude(found: Sequence[Responses], out: Path, *, command: str) -> dict[str
         "paper": PAPER,
         "sentences": sentences(found),
         "limits": limits(found),
-        "nets": [_net(own) for own in found],
+        "responses": [_net(own) for own in found],
         "provenance": {
             "command": command,
             "data": first.data,
@@ -46,7 +46,7 @@ def conclude(found: Sequence[Responses], out: Path, *, command: str) -> dict[str
             "data_sha256": sorted({own.images for own in found}),
             "precision": first.precision,
             "device": first.device,
-            "versions": software(),
+            "versions": [f"{name} {version}" for name, version in software().items()],
         },
     }
     rows = [
@@ -55,6 +55,7 @@ def conclude(found: Sequence[Responses], out: Path, *, command: str) -> dict[str
         for number, (name, std) in enumerate(zip(own.names, own.std, strict=True), 1)
     ]
     table = csv_text(("net", "model", "layer", "name", "std"), rows)
+    write_asked(out, finding, {"models": [own.model for own in found]})
     write_study(out, finding, draw_responses(found), table=table, page=_page(finding))
     return finding
 
@@ -130,7 +131,7 @@ def _page(finding: dict[str, Any]) -> str:
         *(
             f"| {net['label']} | {net['layers']} | {net['mean']:.3f} | {net['least']:.3f} | "
             f"{net['most']:.3f} | {net['weights_sha256'][:12]}… |"
-            for net in finding["nets"]
+            for net in finding["responses"]
         ),
         "",
         "A response is a 3×3 convolution's output after its BatchNorm, before activation or "
@@ -147,6 +148,6 @@ def _page(finding: dict[str, Any]) -> str:
         f"- Command: `{origin['command']}`",
         f"- Data: {origin['data']}, n = {origin['n']:,} drawn by a fixed key",
         f"- Precision {origin['precision']} on {origin['device']}; "
-        + ", ".join(f"{name} {version}" for name, version in origin["versions"].items()),
+        + ", ".join(origin["versions"]),
     ]
     return "\n".join(lines) + "\n"
