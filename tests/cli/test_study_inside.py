@@ -2,6 +2,9 @@
 
 import csv
 import json
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from cifar_files import write_cifar
 from small_runs import command, fit, refusal
 
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.studies import training
 
 FILES = ["README.md", "figure.png", "figure.svg", "finding.json", "study.json"]
 
@@ -94,8 +98,12 @@ def test_a_dry_run_of_gradients_tells_its_runs(tmp_path: Path, capsys):
 
 
 def test_gradients_are_trained_measured_and_found_once(tmp_path: Path, capsys, monkeypatch):
+    def here(arguments: Sequence[str], output: int | None) -> int:
+        with redirect_stdout(StringIO()):
+            return command(*arguments)
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setattr(training, "_run", here)  # in this process: a new one imports for seconds
     write_cifar(tmp_path / "data")
     flags = [
         *("gradients", "--depths=20", "--steps=3", "--out=out", "--data.root=data"),
@@ -113,7 +121,9 @@ def test_gradients_are_trained_measured_and_found_once(tmp_path: Path, capsys, m
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 4 * 20  # nets, steps 0 to 3, layers with the classifier
     first = next(row for row in rows if row["net"] == "cifar_plain20")
-    assert float(first["response_gradient"]) == finding["gradients"][0]["first_layer"]
+    assert float(first["response_gradient"]) == pytest.approx(
+        finding["gradients"][0]["first_layer"]
+    )
     assert any("3 of the paper's 64,000 steps" in limit for limit in finding["limits"])
     before = [(path, path.stat().st_mtime_ns) for path in Path("out/" + runs[0]).rglob("*")]
     assert command("study", *flags, "--json") == 0
