@@ -2,7 +2,10 @@
 
 import json
 import math
+from dataclasses import astuple
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,16 @@ from torch.nn import functional as F
 
 from resnet_hub.errors import CorruptFile
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.studies.gradients import by_step, growth, measure, profile, read_norms
+from resnet_hub.studies.folder import csv_text
+from resnet_hub.studies.gradients import (
+    NAMES,
+    Recorder,
+    by_step,
+    growth,
+    measure,
+    profile,
+    read_norms,
+)
 
 RECORDER = json.dumps([{"class_path": "resnet_hub.studies.gradients.Recorder"}])
 LONGER = ("--trainer.max_steps=6", "--trainer.max_epochs=-1", "--schedule.warmup=0")
@@ -109,3 +121,26 @@ def test_what_is_not_finite_has_no_profile():
     assert profile([rows]) is not None
     net.layer2[0].conv1.weight.data.fill_(torch.nan)
     assert profile([measure(net, *batch())]) is None
+
+
+def test_a_run_that_goes_on_keeps_what_was_measured_and_drops_what_lies_ahead(tmp_path: Path):
+    net = fill(ResNet("cifar_resnet20"))
+    old = [row for step in (0, 4, 8) for row in measure(net, *batch(), step=step)]
+    text = csv_text(NAMES, [astuple(row) for row in old])
+    (tmp_path / "gradients.csv").write_text(text.replace("conv", "old"))
+    trainer: Any = SimpleNamespace(
+        global_step=5, is_global_zero=True, default_root_dir=tmp_path, max_steps=9
+    )
+    module: Any = SimpleNamespace(net=net)
+    recorder = Recorder()
+    recorder._batch = batch()
+    recorder.on_train_start(trainer, module)
+    for trainer.global_step in (6, 7, 8, 9):
+        recorder.on_train_batch_end(trainer, module, None, None, 0)
+    found = by_step(read_norms(tmp_path / "gradients.csv"))
+    assert {step: layers[0].name for step, layers in found.items()} == {
+        0: "old1",
+        4: "old1",
+        8: "conv1",
+        9: "conv1",
+    }
