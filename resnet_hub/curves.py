@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from resnet_hub.errors import CorruptFile
 from resnet_hub.figures import PALETTE, Line, draw, panels, write_figure
 
@@ -47,6 +49,24 @@ def series(rows: list[dict[str, float]], name: str, *, by: Abscissa = "epoch") -
     numbered = ((int(row[by]) + 1, row[name]) for row in rows if name in row)
     values = dict(numbered)
     return [float(place) for place in values], list(values.values())
+
+
+def seconds_at(rows: list[dict[str, float]], steps: Sequence[float]) -> list[float]:
+    """Return the time in training after each of some optimizer steps, in seconds.
+
+    Between two steps whose time was logged it is taken to pass evenly.
+
+    Args:
+        rows: See :func:`read_metrics`.
+        steps: Numbers of steps taken, as :func:`series` has them.
+
+    Returns:
+        One time a step; nothing where the rows have no times.
+    """
+    known, times = series(rows, "seconds", by="step")
+    if not known:
+        return []
+    return [float(time) for time in np.interp(steps, [0.0, *known], [0.0, *times])]
 
 
 def watched_split(rows: list[dict[str, float]]) -> Literal["val", "test"]:

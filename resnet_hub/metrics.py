@@ -25,6 +25,27 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return (0.0 if hits == 0 else low), (1.0 if hits == n else high)
 
 
+def bootstrap(hits: int, n: int) -> tuple[float, float]:
+    """Return the bootstrap 95% interval of a fraction, by percentiles (Efron 1979).
+
+    Of ``n`` draws with replacement, as a resample has them, binomially many are hits: the
+    percentiles that resamples approach are known without drawing one. Where all are hits or none
+    is, the interval has no width, as in every resample it is so.
+
+    Args:
+        hits: How many of the ``n``.
+        n: Above 0.
+    """
+    if hits in (0, n):
+        return hits / n, hits / n
+    k, share = torch.arange(n + 1, dtype=torch.float64), hits / n
+    whole = torch.lgamma(k.new_tensor(n + 1.0))
+    choices = whole - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    summed = (choices + k * math.log(share) + (n - k) * math.log1p(-share)).exp().cumsum(0)
+    low, high = torch.searchsorted(summed, k.new_tensor([0.025, 0.975])).tolist()
+    return low / n, high / n
+
+
 class _Sums(Metric):
     """Sums over all images seen, exact across ranks: ``compute`` sums over them.
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from resnet_hub.metrics import Scores, SoftScores, wilson
+from resnet_hub.metrics import Scores, SoftScores, bootstrap, wilson
 
 
 def answers(count: int, classes: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,3 +185,14 @@ def test_wilsons_interval_is_scipys(n: int, share: float):
     assert wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
     low, high = wilson(hits, n)
     assert 0 <= low <= hits / n <= high <= 1
+
+
+@pytest.mark.parametrize(("hits", "n"), [(1, 2), (3, 10), (9, 10), (91, 1017), (49_999, 50_000)])
+def test_the_bootstrap_interval_is_of_the_resamples_binomial_percentiles(hits: int, n: int):
+    low, high = bootstrap(hits, n)
+    assert (low, high) == tuple(binom.ppf([0.025, 0.975], n, hits / n) / n)
+
+
+def test_the_bootstrap_interval_has_no_width_where_all_images_are_alike():
+    assert bootstrap(0, 7) == (0, 0)
+    assert bootstrap(7, 7) == (1, 1)

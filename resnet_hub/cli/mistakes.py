@@ -53,21 +53,24 @@ def _drawn(
 ) -> dict[str, Any]:
     """Draw, and return what was drawn as JSON types."""
     from resnet_hub.cli import stdout
-    from resnet_hub.evaluation.mistakes import answers, draw_mistakes, mistakes_of
+    from resnet_hub.evaluation.cached import logits
+    from resnet_hub.evaluation.mistakes import draw_mistakes, mistakes_of
+    from resnet_hub.evaluation.restricted import answering
     from resnet_hub.figures import write_figure
 
     net = net_of(model)
     data = opened(recipe, net.preprocess)
     with stdout.clear():
-        given = answers(net, data, trainer=recipe.trainer)
-        found = mistakes_of(*given)
+        answered = logits(net, data, trainer=recipe.trainer)
+        found = mistakes_of(answered)
         if shown := found[:count]:
-            figure = draw_mistakes(shown, data, explained_by=net if explains else None)
+            explained_by = answering(net, data) if explains else None
+            figure = draw_mistakes(shown, data, explained_by=explained_by)
             write_figure(figure, out)
     return {
         "model": str(model),
         "data": data.measured,
-        "n": len(given[1]),
+        "n": len(answered.labels),
         "wrong": len(found),
         "picture": str(out) if found else None,
         "mistakes": [

@@ -12,14 +12,15 @@ from resnet_hub.data.batches import BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.errors import BadData, Diverged, InvalidSetting
+from resnet_hub.evaluation.restricted import answering
 from resnet_hub.evaluation.scoring import quiet_trainer
-from resnet_hub.learning.plan import check_channels
+from resnet_hub.learning.plan import check_channels, check_match
 from resnet_hub.learning.trainer import losses_named
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.outputs import kept
 from resnet_hub.weights.provenance import software
 from resnet_hub.weights.store import tensors_sha256
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 _OPTIONS = ("accelerator", "devices", "precision")
 
@@ -32,10 +33,31 @@ class Outputs:
         values: float32 ``(N, …)``, one row an image, on the CPU.
         labels: int64 ``(N,)``, the data set's.
         from_cache: Whether no forward pass was needed.
+        indices: int64 ``(N,)``, their numbers in the split.
     """
 
     values: Tensor
     labels: Tensor
+    from_cache: bool
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a net answered for the images of ``data.tested`` that could be read, in order.
+
+    Attributes:
+        values: float32 ``(N, classes)``.
+        labels: int64 ``(N,)``, the data set's.
+        indices: int64 ``(N,)``, their numbers in the split.
+        images_per_s: As measured when they were computed; ``None`` where that was not.
+        from_cache: Whether no forward pass was needed.
+    """
+
+    values: Tensor
+    labels: Tensor
+    indices: Tensor
+    images_per_s: float | None
     from_cache: bool
 
 
@@ -45,7 +67,16 @@ def pooled(net: ResNet, images: Tensor) -> Tensor:
     return torch.flatten(net.avgpool(last), 1)
 
 
-OUTPUTS: Mapping[str, Callable[[ResNet, Tensor], Tensor]] = {"features": pooled}
+def answered(net: ResNet, images: Tensor) -> Tensor:
+    """Return a net's logits, float ``(N, classes)``, of preprocessed images."""
+    found: Tensor = net(images)
+    return found
+
+
+OUTPUTS: Mapping[str, Callable[[ResNet, Tensor], Tensor]] = {
+    "features": pooled,
+    "logits": answered,
+}
 """What can be kept, by the name that its key has: preprocessed images to one row each."""
 
 
@@ -110,9 +141,28 @@ def outputs(
         return _computed(net, data, split, images, OUTPUTS[name], trainer)
 
     where = f"{data.described} {split}"
-    about = f"{name} of {name_of(net.architecture) or 'a net'} for {where}, {trainer.precision}"
+    about = f"{name} of {title_of(net.architecture)} for {where}, {trainer.precision}"
     found, from_cache = kept(key, compute, about=about)
-    return Outputs(found["values"], images.targets[found["indices"]], from_cache)
+    indices = found["indices"]
+    return Outputs(found["values"], images.targets[indices], from_cache, indices)
+
+
+def logits(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any]) -> Logits:
+    """Return a net's logits for ``data.tested``, kept as :func:`outputs` keeps them.
+
+    Args:
+        net: The net; its classes are the data's.
+        data: Opened with the net's own preprocessing.
+        trainer: Lightning's ``Trainer`` options ``accelerator``, ``devices``, ``precision``.
+
+    Raises:
+        InvalidSetting: Net, data or options do not go together.
+        ResNetHubError: See :func:`outputs`.
+    """
+    net = answering(net, data)
+    check_match(net, data)
+    found = outputs(net, data, data.tested, name="logits", trainer=one_device(trainer))
+    return Logits(found.values, found.labels, found.indices, None, found.from_cache)
 
 
 @torch.no_grad()

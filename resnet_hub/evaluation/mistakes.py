@@ -1,9 +1,9 @@
 """The images that a net is wrong about and most sure of, and a picture of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +12,11 @@ from torch import Tensor
 
 from resnet_hub.data.batches import Selection
 from resnet_hub.data.module import DataModule
-from resnet_hub.errors import BadData, InvalidSetting, printable
-from resnet_hub.evaluation.cached import one_device, outputs
+from resnet_hub.errors import InvalidSetting, printable
+from resnet_hub.evaluation.cached import Logits
 from resnet_hub.evaluation.gradcam import gradcam, placed
 from resnet_hub.evaluation.heat import enlarged, overlay
 from resnet_hub.figures import panels
-from resnet_hub.learning.plan import check_match
 from resnet_hub.nets.resnet import ResNet
 
 if TYPE_CHECKING:
@@ -47,45 +46,13 @@ class Mistake:
     own: float
 
 
-def answers(
-    net: ResNet, data: DataModule, *, trainer: Mapping[str, Any]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, labels and numbers of the images of ``data.tested``, from the cache if there.
-
-    The features are what is kept, which the classifier then tells apart.
-
-    Args:
-        net: The net; in evaluation mode, and on the trainer's device, afterwards.
-        data: Opened with the net's own preprocessing; its classes are the net's.
-        trainer: Lightning's ``Trainer`` options ``accelerator``, ``devices``, ``precision``.
-
-    Raises:
-        InvalidSetting: Net, data or options do not go together.
-        BadData: Images that cannot be read.
-    """
-    check_match(net, data)
-    found = outputs(net, data, data.tested, trainer=one_device(trainer))
-    missing = len(data.split(data.tested)) - len(found.labels)
-    if missing:
-        raise BadData(
-            f"{data.measured}: {missing:,} images cannot be read, so that the others have no "
-            "numbers; remove them (`resnet-hub data check` names them)"
-        )
-    with torch.no_grad():
-        logits = net.cpu().fc(found.values)
-    return logits, found.labels, torch.arange(len(found.labels))
-
-
-def mistakes_of(logits: Tensor, labels: Tensor, indices: Tensor) -> list[Mistake]:
+def mistakes_of(answered: Logits) -> list[Mistake]:
     """Return all mistakes, those that the net is most sure of first.
 
-    Args:
-        logits: float ``(N, classes)``.
-        labels: int64 ``(N,)``.
-        indices: int64 ``(N,)``, the images' numbers in their split; of two that the net is as sure
-            of, the lower comes first.
+    Of two that it is as sure of, the one with the lower number comes first.
     """
-    probabilities = logits.double().softmax(1)
+    labels, indices = answered.labels, answered.indices
+    probabilities = answered.values.double().softmax(1)
     most, given = probabilities.max(1)
     wrong = (given != labels).nonzero()[:, 0].tolist()
     found = [

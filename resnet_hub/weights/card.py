@@ -12,7 +12,7 @@ from resnet_hub.counting import parameters
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.provenance import Provenance
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 FORMAT = 1
 """Format number of the card; raised when a reader of the old one would misread the new one."""
@@ -53,8 +53,8 @@ class Card:
 
     @property
     def name(self) -> str:
-        """The table's name of the net, or a description where no row has it."""
-        return name_of(self.architecture) or f"a {self.architecture.layers}-layer net"
+        """The table's name of the net, or what it is called where no row has it."""
+        return title_of(self.architecture)
 
     def to_json(self) -> str:
         """Return the text of ``config.json``.

@@ -9,15 +9,9 @@ from resnet_hub.data.batches import Selection
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.evaluation.mistakes import Mistake, answers, draw_mistakes, mistakes_of
+from resnet_hub.evaluation.cached import Logits
+from resnet_hub.evaluation.mistakes import Mistake, draw_mistakes, mistakes_of
 from resnet_hub.nets.resnet import ResNet
-
-CPU = {"accelerator": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 def digits(net: ResNet) -> Digits:
@@ -32,33 +26,13 @@ def own_net() -> ResNet:
 
 def test_the_most_confident_come_first_and_right_answers_never():
     logits = torch.tensor([[5.0, 0, 0], [0, 2, 0], [0, 9, 0], [0, 2, 0], [0, 0, 4]]).log_softmax(1)
-    found = mistakes_of(logits, torch.tensor([0, 0, 2, 2, 2]), torch.tensor([40, 30, 20, 10, 0]))
+    labels, numbers = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([40, 30, 20, 10, 0])
+    found = mistakes_of(Logits(logits, labels, numbers, None, from_cache=False))
     assert [mistake.index for mistake in found] == [20, 10, 30]  # of two alike the lower number
     first = found[0]
     assert (first.label, first.given) == (2, 1)
     assert first.probability == pytest.approx(float(logits[2].exp()[1]))
     assert first.own == pytest.approx(float(logits[2].exp()[2]))
-
-
-def test_answers_are_the_nets_own_and_are_kept():
-    net = own_net()
-    data = digits(net)
-    logits, labels, indices = answers(net, data, trainer=CPU)
-    split = data.split("test").as_evaluated(data.preprocess)
-    batch = split[Selection(0, torch.arange(len(split)))]
-    with torch.no_grad():
-        expected = net(data.prepare(batch, train=False).images)
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(labels, batch.labels)
-    assert torch.equal(indices, torch.arange(360))
-    again, _, _ = answers(net, data, trainer=CPU)
-    assert torch.equal(again, logits)
-
-
-def test_a_net_of_other_classes_is_refused():
-    net = fill(ResNet("cifar_resnet20", classes=9, in_channels=1))
-    with pytest.raises(InvalidSetting, match="9 classes, but Digits has 10"):
-        answers(net, digits(net), trainer=CPU)
 
 
 @pytest.mark.parametrize("count", [1, 5, 16])

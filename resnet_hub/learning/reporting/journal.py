@@ -16,7 +16,7 @@ from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.saving.run import Run
 from resnet_hub.weights.store import write_text
 
-TIMING = ("images_per_s", "data_wait")
+TIMING = ("images_per_s", "data_wait", "seconds")
 """Columns that differ between two runs that are otherwise alike; they come last."""
 _LEADING = ("epoch", "step")
 

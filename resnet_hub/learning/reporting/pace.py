@@ -57,6 +57,7 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self.clock = clock
+        self.before = 0.0  # seconds of training before this process, in a run that is resumed
         self._resumed: float | None = None  # when training went on, if it is not paused
         self._whole, self._lap = Stretch(), Stretch()
         self._marks: deque[Stretch] = deque(maxlen=_MARKS)
@@ -86,6 +87,11 @@ class Pace:
         # The first batch is no measure: workers start, kernels are chosen and compiled.
         if not self._marks or self._whole.seconds - self._marks[-1].seconds >= _APART:
             self._marks.append(self._whole)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training up to the last batch or pause, those before a resume included."""
+        return self.before + self._whole.seconds
 
     def lap(self) -> Stretch | None:
         """Return the training since the last call, or ``None`` where there was none."""

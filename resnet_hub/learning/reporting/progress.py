@@ -25,15 +25,16 @@ from resnet_hub.learning.plan import (
 from resnet_hub.learning.reporting.journal import MetricsFile
 from resnet_hub.learning.reporting.pace import Pace, duration
 from resnet_hub.learning.targets.class_weights import named, worded
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 
 class Progress(Callback):
     """Logs the pace, and tells it: a line an epoch, and one in between where they are long.
 
     At every logged step all loggers get ``images_per_s``, the images that all ranks trained on in
-    a second, and ``data_wait``, the share of the time in which this process waited for its loader;
-    both since the step logged before, validations left out.
+    a second, and ``data_wait``, the share of the time in which this process waited for its loader,
+    both since the step logged before; and ``seconds``, the time spent in training so far, which
+    goes on over a resume. Validations are left out of all three.
 
     Args:
         metrics: What was logged last; a tensor would have to be waited for.
@@ -61,6 +62,14 @@ class Progress(Callback):
         self._batches_a_step = 1.0
         self._evaluating: tuple[str, int] | None = None  # what is running, and its images
         self._trained = False  # since the last epoch was told; a resumed run may begin with a next
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time spent in training, for a checkpoint."""
+        return {"seconds": self.pace.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint's time."""
+        self.pace.before = state_dict["seconds"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Say what begins, and start the clock."""
@@ -93,7 +102,11 @@ class Progress(Callback):
         every: int = cast(Any, trainer).log_every_n_steps
         step, stepped = trainer.global_step, ends_step(trainer, batch_idx)
         if stepped and every and step and step % every == 0 and (lap := self.pace.lap()):
-            values = {"images_per_s": lap.images_per_s, "data_wait": lap.data_wait}
+            values = {
+                "images_per_s": lap.images_per_s,
+                "data_wait": lap.data_wait,
+                "seconds": self.pace.seconds,
+            }
             for logger in trainer.loggers:  # module.log would make tensors, to be waited for
                 logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step - 1)
         self._beat(trainer)
@@ -246,7 +259,7 @@ def outline(trainer: L.Trainer, module: Classifier) -> str:
     lr, weights = effective_lr(module.recipe.optimizer, images), module.class_weights
     told = f"; class weights: {worded(named(weights.weights, data.labels))}" if weights else ""
     return (
-        f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
+        f"{title_of(net)}: {parameters(net):,} parameters; {images:,} images a step, "
         f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
         f"epochs) in all; effective learning rate {lr:g}{told}"
     )

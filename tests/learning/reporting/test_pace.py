@@ -80,6 +80,16 @@ def test_the_share_of_waiting(clock: Clock):
     assert pace.lap().data_wait == 1
 
 
+def test_time_goes_on_over_a_resume(clock: Clock):
+    pace = Pace(clock)
+    pace.before = 100
+    clock.now = 7
+    pace.resume()
+    train(pace, clock, 2, 3)
+    assert pace.seconds == 106
+    assert pace.recent.seconds == pace.lap().seconds - 3 == 3  # the pace is this process's
+
+
 def test_an_evaluation_of_nothing_tells_nothing(clock: Clock):
     pace = Pace(clock)
     pace.begin_evaluation()

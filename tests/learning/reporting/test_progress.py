@@ -143,7 +143,14 @@ def test_rows_have_the_images_a_second_and_the_share_of_waiting(tmp_path: Path):
         assert ("train/loss" in row) == ("images_per_s" in row) == ("data_wait" in row)
         assert 0 <= row.get("data_wait", 0) <= 1
     columns = (tmp_path / "metrics.csv").read_text().partition("\n")[0].split(",")
-    assert columns[-2:] == ["images_per_s", "data_wait"]
+    assert columns[-3:] == ["images_per_s", "data_wait", "seconds"]
+
+
+def test_rows_have_the_time_in_training_so_far_without_validations(tmp_path: Path):
+    run(tmp_path)
+    timed = [row for row in read_metrics(tmp_path / "metrics.csv") if "seconds" in row]
+    assert [row["seconds"] for row in timed] == [FIRST + TRAINING * row["step"] for row in timed]
+    assert timed[-1]["step"] == 17
 
 
 def test_waiting_for_the_loader_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import time
+from csv import DictReader
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ AVERAGED = (
     *SIX,
     "--model.ema_decay=0.9",
     "--net.stochastic_depth=0.2",
+    "--net.shortcut_dropout=0.1",
     "--data.held_out=0",
 )
 AUGMENTED = (
@@ -64,6 +66,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory):
         return made[flags]
 
     return run
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(DictReader(file))
 
 
 def stopping(mark: Path, **how: object) -> tuple[str, str]:
@@ -415,6 +422,19 @@ def test_the_rows_are_the_checkpoints_whatever_became_of_the_file(
         (run / "metrics.csv").write_text(text)
     assert command("fit", "--resume", run) == 0
     assert same(run, whole(SIX))
+
+
+def test_the_time_in_training_goes_on_over_a_resume(tmp_path: Path):
+    run = tmp_path / "run"
+    assert stopped(run, SIX, batch=8) == 130
+    state = checkpoint(run)["callbacks"]["Progress"]
+    before = [float(row["seconds"]) for row in table(run) if row["seconds"]]
+    assert 0 < before[-1] <= state["seconds"]
+    assert command("fit", "--resume", run) == 0
+    seconds = [float(row["seconds"]) for row in table(run) if row["seconds"]]
+    assert seconds[: len(before)] == before
+    assert state["seconds"] < seconds[len(before)]
+    assert seconds == sorted(seconds)
 
 
 def test_resuming_takes_the_runs_own_recipe_and_nothing_else(tmp_path: Path, capsys):
