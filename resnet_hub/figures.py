@@ -45,14 +45,22 @@ class Line:
     width: float = 1.5
 
 
-def panels(columns: int = 1, rows: int = 1) -> tuple["Figure", list["Axes"]]:
+def panels(
+    columns: int = 1, rows: int = 1, *, width: float = _WIDTH, height: float = _HEIGHT
+) -> tuple["Figure", list["Axes"]]:
     """Return an empty figure and its charts, row by row.
 
     The object interface leaves matplotlib's global state and any window system alone.
+
+    Args:
+        columns: Charts beside each other.
+        rows: Charts below each other.
+        width: Of a chart, in inches.
+        height: Likewise.
     """
     from matplotlib.figure import Figure
 
-    size = (_WIDTH * columns, _HEIGHT * rows)
+    size = (width * columns, height * rows)
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 

@@ -144,6 +144,19 @@ class Preprocess:
             )
         return _crop_centre(pixels, self.size)
 
+    def window(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return what :meth:`crop` keeps of an image: left, top, right, bottom, in its own pixels.
+
+        It reaches beyond the image where the crop is padded.
+
+        Raises:
+            BadData: See :meth:`crop`.
+        """
+        down, across = self._resized(height, width)
+        left, top = _start(across, self.size), _start(down, self.size)
+        x, y = width / across, height / down
+        return left * x, top * y, (left + self.size) * x, (top + self.size) * y
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """Scale uint8 ``(..., channels, size, size)`` to [0, 1], subtract mean, divide by std.
 
@@ -259,5 +272,10 @@ def _crop_centre(pixels: Tensor, size: int) -> Tensor:
         edges = (right // 2, right - right // 2, down // 2, down - down // 2)
         pixels = F.pad(pixels, edges)
         height, width = pixels.shape[-2:]
-    top, left = round((height - size) / 2), round((width - size) / 2)
+    top, left = _start(height, size), _start(width, size)
     return pixels[..., top : top + size, left : left + size].contiguous()
+
+
+def _start(length: int, size: int) -> int:
+    """Return where a central crop begins on a side; below 0 by the padding before it."""
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)

@@ -340,3 +340,23 @@ def test_a_mean_image_becomes_its_mean_for_other_channels() -> None:
     base = Preprocess(size=2, resize=None, mean=(0, 1, 0, 1, 2, 2, 2, 2), std=(1, 3))
     assert base.with_channels(1) == Preprocess(size=2, resize=None, mean=(1.25,), std=(2,))
     assert base.with_channels(3).mean == (0.5, 2, 0.5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 90), (91, 64), (64, 64), (40, 20)])
+@pytest.mark.parametrize("sizes", [(32, 36), (32, None), (32, 20), (32, 32)])
+def test_the_window_is_what_the_crop_keeps(
+    height: int, width: int, sizes: tuple[int, int | None]
+) -> None:
+    size, resize = sizes
+    own = Preprocess(size=size, resize=resize)
+    rows, columns = np.mgrid[0:height, 0:width]
+    ramps = np.stack([columns + 50, rows + 50, 0 * rows], 2).astype(np.uint8)
+    kept = own.crop(Image.fromarray(ramps)).double()
+    left, top, right, bottom = own.window(height, width)
+    middles = (torch.arange(size) + 0.5) / size
+    x, y = left + middles * (right - left) - 0.5, top + middles * (bottom - top) - 0.5
+    inner = [(side > 2) & (side < most - 3) for side, most in ((x, width), (y, height))]
+    across, down = kept[0][:, inner[0]][inner[1]], kept[1][:, inner[0]][inner[1]]
+    assert across.numel()
+    assert (across - 50 - x[inner[0]]).abs().max() < 0.75  # uint8, and filters at whole pixels
+    assert (down - 50 - y[inner[1]][:, None]).abs().max() < 0.75

@@ -13,6 +13,8 @@ STUDIES = {
     "units": (_TRAINED, "the order of normalisation, activation and addition"),
     "gates": (_TRAINED, "scales, gates, convolutions and dropout on shortcuts"),
     "depth": (_TRAINED, "residual nets from 20 layers to 1202"),
+    "gradients": ("resnet_hub.cli.study_gradients", "gradients and activations layer by layer"),
+    "responses": ("resnet_hub.cli.study_responses", "how strongly the layers of any nets answer"),
 }
 
 
