@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Card:
                 "architecture": self.architecture.to_dict(),
                 "preprocess": self.preprocess.to_dict(),
                 "labels": self.labels,
-                "provenance": asdict(self.provenance),
+                "provenance": self.provenance.to_dict(),
             }
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             # What stands for bytes that are no text, in a label or a path: JSON can, UTF-8 cannot.
