@@ -3,12 +3,20 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Literal, get_args, get_origin
 
 from resnet_hub.errors import InvalidSetting, did_you_mean
 
 BlockKind = Literal["basic", "bottleneck"]
-Form = Literal["residual", "plain", "preact"]
+Form = Literal[
+    "residual",
+    "plain",
+    "preact",
+    "bn_after_addition",
+    "relu_before_addition",
+    "relu_only_preact",
+]
 Entry = Literal["shared", "own"]
 Stem = Literal["imagenet", "deep", "deep_tiered", "deep_wide", "cifar"]
 StemPool = Literal["max", "convolution"]
@@ -16,6 +24,7 @@ ShortcutOption = Literal["A", "B", "C", "D"]
 ZeroPlacement = Literal["split", "end"]
 StridePlace = Literal["1x1", "3x3"]
 Connection = Literal["none", "identity", "pad", "project", "pool"]
+ShortcutGate = Literal["none", "exclusive", "shortcut_only"]
 Attention = Literal["none", "se", "eca"]
 Antialias = Literal["none", "average", "blur"]
 
@@ -51,7 +60,8 @@ class Architecture:
         depths: Residual units in each stage (3 or 4 stages in the papers).
         block: ``basic`` (two 3×3) or ``bottleneck`` (1×1, 3×3, 1×1); 1512.03385 Fig. 5.
         form: ``residual`` (1512.03385), ``plain`` (the same without shortcuts), ``preact``
-            (1603.05027).
+            (1603.05027), or one of the orders between (its Fig. 4 b to d): ``bn_after_addition``,
+            ``relu_before_addition``, ``relu_only_preact``.
         entry: Of a ``preact`` net, how the first unit begins: ``shared`` as in 1603.05027
             (activation after the first convolution, before pooling and before the split), ``own``
             as in timm's ``resnetv2`` (pooling first; the unit activates for itself, and the raw
@@ -78,6 +88,11 @@ class Architecture:
             rounded to a multiple of 8, as timm does.
         antialias: What strides in the branches and after the stem in place of convolution and
             pooling: 2×2 ``average`` pooling, a binomial ``blur`` (1904.11486 §3.2), or ``none``.
+        shortcut_gate: Gates g = sigmoid(W x + b) of every unit, W a 1×1 convolution (1603.05027
+            §3.1): ``exclusive`` weighs the branch by g and the shortcut by 1 − g,
+            ``shortcut_only`` the shortcut alone.
+        shortcut_scale: What every shortcut is multiplied by, from 0 (1603.05027 Eq. 6).
+        residual_scale: What every branch is multiplied by, above 0 (1603.05027 Table 1).
         classes: Outputs.
         in_channels: Image channels.
 
@@ -100,6 +115,9 @@ class Architecture:
     attention: Attention = "none"
     reduction: int = 16
     antialias: Antialias = "none"
+    shortcut_gate: ShortcutGate = "none"
+    shortcut_scale: float = 1.0
+    residual_scale: float = 1.0
     classes: int = 1000
     in_channels: int = 3
 
@@ -110,6 +128,8 @@ class Architecture:
                 if value not in get_args(field.type):
                     options = ", ".join(get_args(field.type))
                     raise InvalidSetting(f"{field.name}: {value!r} is none of {options}")
+            elif field.type is float:
+                _check_scale(field.name, value)
             elif field.name != "depths":
                 _check_count(field.name, value, 1_000_000 if field.name == "classes" else 8192)
         if not isinstance(self.depths, tuple) or not 1 <= len(self.depths) <= 5:
@@ -122,13 +142,15 @@ class Architecture:
         if self.width * self.group_width % 64:
             raise InvalidSetting("group_width: width × group_width must be a multiple of 64")
         self._check_variants()
+        self._check_joining()
 
     def _check_variants(self) -> None:
         deep = self.stem.startswith("deep")
         after = (self.stem_pool, self.attention, self.antialias)
-        if self.form == "preact" and after != ("max", "none", "none"):
+        if self.form not in ("residual", "plain") and after != ("max", "none", "none"):
             raise InvalidSetting(
-                "form: preact nets are built with stem_pool max, attention none and antialias none"
+                f"form: {self.form} nets are built with stem_pool max, attention none and "
+                "antialias none"
             )
         if deep and self.width % 8:
             raise InvalidSetting(f"stem: {self.stem} needs a width that is a multiple of 8")
@@ -139,6 +161,16 @@ class Architecture:
         strided_first = self.block == "bottleneck" and self.stride_in == "1x1"
         if self.antialias != "none" and strided_first:
             raise InvalidSetting("antialias: bottlenecks need stride_in 3x3 for it")
+
+    def _check_joining(self) -> None:
+        """Check what branches and shortcuts are weighed by where they meet."""
+        if self.residual_scale == 0:
+            raise InvalidSetting("residual_scale: 0 leaves no branch to learn")
+        scaled = (self.shortcut_gate, self.shortcut_scale, self.residual_scale) != ("none", 1, 1)
+        if self.form == "plain" and scaled:
+            raise InvalidSetting(
+                "shortcut_gate, shortcut_scale, residual_scale: a plain net has no shortcut"
+            )
 
     @property
     def expansion(self) -> int:
@@ -237,6 +269,12 @@ def _unit(architecture: Architecture, stage: int, inputs: int, *, first: bool) -
 def _check_count(name: str, value: Any, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise InvalidSetting(f"{name}: {value!r} is not a whole number from 1 to {most:,}")
+
+
+def _check_scale(name: str, value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (isfinite(value) and 0 <= value <= 1000):
+        raise InvalidSetting(f"{name}: {value!r} is not a number from 0 to 1,000")
 
 
 def _squeezed(channels: int, reduction: int) -> int:

@@ -19,16 +19,16 @@ class Convolution(NamedTuple):
 
     @property
     def weights(self) -> int:
-        """Weights of all copies (no convolution of these nets has a bias)."""
+        """Weights of all copies; they have no bias."""
         return self.inputs // self.groups * self.outputs * self.kernel**2 * self.copies
 
 
 def parameters(architecture: Architecture) -> int:
     """Count learnable parameters, BatchNorm's scale and shift included."""
     weights = sum(conv.weights for conv in _convolutions(architecture, 32))
-    attention = sum(weights + biases for weights, biases, _ in _attentions(architecture))
+    weighing = sum(weights + biases for weights, biases, _ in _weighings(architecture, 32))
     classifier = (architecture.features + 1) * architecture.classes
-    return weights + 2 * _normalised_channels(architecture) + attention + classifier
+    return weights + 2 * _normalised_channels(architecture) + weighing + classifier
 
 
 def multiply_adds(architecture: Architecture, size: int | None = None) -> int:
@@ -43,8 +43,8 @@ def multiply_adds(architecture: Architecture, size: int | None = None) -> int:
     size = size or natural_size(architecture)
     convolutions = sum(conv.weights * conv.side**2 for conv in _convolutions(architecture, size))
     blurs = sum(9 * channels * side**2 for channels, side in _blurs(architecture, size))
-    attention = sum(weights * times for weights, _, times in _attentions(architecture))
-    return convolutions + blurs + attention + architecture.features * architecture.classes
+    weighing = sum(weights * times for weights, _, times in _weighings(architecture, size))
+    return convolutions + blurs + weighing + architecture.features * architecture.classes
 
 
 def natural_size(architecture: Architecture) -> int:
@@ -105,14 +105,19 @@ def _blurs(architecture: Architecture, size: int) -> Iterator[tuple[int, int]]:
             yield (unit.outputs if architecture.block == "basic" else unit.middle), side
 
 
-def _attentions(architecture: Architecture) -> Iterator[tuple[int, int, int]]:
-    """Yield each channel attention's weights, its biases, and the uses of a weight per image."""
-    for stage in architecture.stages():
-        for unit in stage:
-            if unit.squeezed:
-                yield 2 * unit.outputs * unit.squeezed, unit.outputs + unit.squeezed, 1
-            if unit.taps:
-                yield unit.taps, 0, unit.outputs
+def _weighings(architecture: Architecture, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the weights of each attention and gate, their biases, and a weight's uses per image.
+
+    Equal ones in a row are one.
+    """
+    for unit, copies, _, side in _sides(architecture, size):
+        if unit.squeezed:
+            biases = unit.outputs + unit.squeezed
+            yield copies * 2 * unit.outputs * unit.squeezed, copies * biases, 1
+        if unit.taps:
+            yield copies * unit.taps, 0, unit.outputs
+        if architecture.shortcut_gate != "none":
+            yield copies * unit.inputs * unit.outputs, copies * unit.outputs, side**2
 
 
 def _normalised_channels(architecture: Architecture) -> int:

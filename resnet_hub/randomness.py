@@ -63,6 +63,14 @@ def uniform(keys: Tensor, stream: int) -> Tensor:
     return _shift(_draw(keys, stream), 40).to(torch.float32) / 2**24
 
 
+def uniforms(keys: Tensor, stream: int, count: int) -> Tensor:
+    """Return float32 in [0, 1), ``(*keys.shape, count)``: all of them one draw, of one ``stream``.
+
+    Of each key's, the first does not hang on how many there are.
+    """
+    return _shift(_series(keys, stream, count), 40).to(torch.float32) / 2**24
+
+
 def integers(keys: Tensor, stream: int, bound: int | Tensor) -> Tensor:
     """Return int64 in [0, ``bound``) of the shape of ``keys``, for bounds far below 2³¹.
 
@@ -78,8 +86,7 @@ def normals(keys: Tensor, stream: int, count: int) -> Tensor:
     All of them are one draw, of one ``stream``. CPU and GPU agree to the rounding of a logarithm
     and a cosine.
     """
-    places = torch.arange(-(-count // 2), device=keys.device)
-    hashes = _mix(_draw(keys, stream).unsqueeze(-1) + places * _signed(0x9E3779B97F4A7C15))
+    hashes = _series(keys, stream, -(-count // 2))
     radius = ((_shift(hashes, 40) + 1).to(torch.float32) / 2**24).log_().mul_(-2).sqrt_()
     angle = (hashes & 0xFFFFFF).to(torch.float32).mul_(2 * math.pi / 2**24)
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
@@ -106,6 +113,11 @@ def seed_generators(key: int, device: torch.device) -> None:
 
 def _draw(keys: Tensor, stream: int) -> Tensor:
     return _mix(keys + _signed((stream + 1) * 0x9E3779B97F4A7C15))
+
+
+def _series(keys: Tensor, stream: int, count: int) -> Tensor:
+    places = torch.arange(count, device=keys.device)
+    return _mix(_draw(keys, stream).unsqueeze(-1) + places * _signed(0x9E3779B97F4A7C15))
 
 
 def _mix(x: Tensor) -> Tensor:

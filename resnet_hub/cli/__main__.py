@@ -20,6 +20,7 @@ COMMANDS = {
     "test": ("resnet_hub.cli.test", "score a model folder or a run on a data set"),
     "probe": ("resnet_hub.cli.probe", "how good a net's features are for a data set, untrained"),
     "study": ("resnet_hub.cli.study", "what several nets, trained side by side, say together"),
+    "reproduce": ("resnet_hub.cli.reproduce", "a paper's table beside what was measured here"),
     "verify": ("resnet_hub.cli.publish", "check a model folder, and its scores if data is given"),
     "push": ("resnet_hub.cli.publish", "upload a model folder to the Hugging Face Hub"),
     "predict": ("resnet_hub.cli.models", "name what pictures show"),

@@ -10,11 +10,11 @@ from typing import Any
 from resnet_hub.cli import stdout
 from resnet_hub.cli.layers import Layer, read_flags
 from resnet_hub.cli.recipes import read_recipe
-from resnet_hub.errors import InvalidSetting, printable
+from resnet_hub.errors import DataMissing, InvalidSetting, printable
 from resnet_hub.paths import expanded
 from resnet_hub.studies.designs import DESIGNS, Study
 from resnet_hub.studies.members import Member, as_flags, shortened
-from resnet_hub.studies.plan import PlannedRun, describe
+from resnet_hub.studies.plan import PlannedRun, asked_before, describe
 
 HELP = """usage: resnet-hub study {name} [--depths {depths}] [--seeds 0] [--steps N]
                         [--out studies/{name}] [--key value ...] [--dry-run | --draw] [--json]
@@ -30,7 +30,7 @@ trained again, one that was stopped goes on: the same command goes on with the s
 --steps N      optimizer steps of every run instead of the paper's, the schedule in proportion
 --key value    any key of a recipe, for every run: --data.root ~/data --trainer.precision bf16-mixed
 --dry-run      tell which runs there would be, which are finished, and the command of each
---draw         train nothing; draw and find from the runs that are there
+--draw         train nothing; draw and find from the runs that are there (alone: those asked before)
 --json         print one object
 """
 
@@ -58,17 +58,39 @@ def study(name: str, arguments: list[str]) -> int:
         raise InvalidSetting("--draw: goes without --dry-run, which draws nothing")
     asked = [argument for argument in arguments if argument not in _SWITCHES]
     own, flags = split_flags(asked, _OWN)
-    members = design.members(numbers(own, "depths") or design.depths)
     out = expanded(own.get("out", f"studies/{name}"))
+    before = asked_before(out, name)
+    if draw and before and not flags and set(own) <= {"out"}:  # nothing else than what is there
+        asked = before
+        own, flags = split_flags(asked, _OWN)
+    members = design.members(numbers(own, "depths") or design.depths)
     runs = plan(members, own, flags, out)
     if dry:
-        _tell(runs, as_json)
+        tell(runs, as_json=as_json)
         return 0
+    if draw and all(run.state() == "missing" for run in runs):
+        raise DataMissing(f"--draw: {out} holds no run of this study yet")
+    return _study(design, runs, out, asked, trains=not draw, as_json=as_json)
+
+
+def _study(
+    design: Study,
+    runs: Sequence[PlannedRun],
+    out: Path,
+    asked: Sequence[str],
+    *,
+    trains: bool,
+    as_json: bool,
+) -> int:
+    """Train what is not finished, unless it was stopped conclude, and return the exit code."""
     from resnet_hub.studies.conclusion import conclude, write_asked
 
+    command = shlex.join(["resnet-hub", "study", design.name, *asked])
     write_asked(design, runs, out, asked)
-    code = 0 if draw else train_all(runs, as_json=as_json)
-    command = shlex.join(["resnet-hub", "study", name, *asked])
+    code = train_all(runs, as_json=as_json) if trains else 0
+    if code >= 128 or all(run.state() == "missing" for run in runs):
+        print(f"the study is not finished; go on with: {command}", file=sys.stderr)
+        return code
     finding = conclude(design, runs, out, command=command)
     _show(finding, out, as_json=as_json)
     return code
@@ -185,7 +207,8 @@ def _check_flags(members: Sequence[Member], flags: Sequence[str]) -> None:
             raise InvalidSetting(f"--{key}: it is what this study compares; leave it out")
 
 
-def _tell(runs: Sequence[PlannedRun], as_json: bool) -> None:
+def tell(runs: Sequence[PlannedRun], *, as_json: bool) -> None:
+    """Print which runs there are, how far each is, and the command that comes next."""
     found = describe(runs)
     if as_json:
         stdout.show(json.dumps({"runs": found}))

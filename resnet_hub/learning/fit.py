@@ -139,11 +139,17 @@ def build(recipe: Recipe) -> tuple[DataModule, Classifier]:
             origin,
             classes=len(data.labels),
             in_channels=channels,
+            form=settings.form,
             shortcut=settings.shortcut,
             zeros=settings.zeros,
+            shortcut_gate=settings.shortcut_gate,
+            gate_bias=settings.gate_bias,
+            shortcut_scale=settings.shortcut_scale,
+            residual_scale=settings.residual_scale,
             zero_init_residual=settings.zero_init_residual,
         )
     net.stochastic_depth = settings.stochastic_depth
+    net.shortcut_dropout = settings.shortcut_dropout
     net.checkpoint_blocks = settings.checkpoint_blocks
     return data, Classifier(net, **recipe.learning())
 

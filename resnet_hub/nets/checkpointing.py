@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +12,26 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_blocks(
-    blocks: Sequence[nn.Module], x: Tensor, keep: Sequence[Tensor | None], segment: int
+    blocks: Sequence[nn.Module], x: Tensor, draws: Sequence[tuple[Any, ...]], segment: int
 ) -> Tensor:
     """Run units one after the other; where there are segments, only what enters each is kept.
 
     Recomputing leaves BatchNorm's running statistics alone: they move once a step, not twice.
 
     Args:
-        blocks: The units, called as ``block(x, keep)``.
+        blocks: The units, called as ``block(x, *draw)``.
         x: Input of the first.
-        keep: Stochastic depth's factor of each unit, or ``None``.
+        draws: What each unit has drawn for this step.
         segment: Units a segment; 0 keeps every activation.
 
     Returns:
         Output of the last unit.
     """
     if not segment or not torch.is_grad_enabled():
-        return _run(blocks, keep, x)
+        return _run(blocks, draws, x)
     for start in range(0, len(blocks), segment):
-        part, factors = blocks[start : start + segment], keep[start : start + segment]
-        run = partial(_run, part, factors)
+        part, drawn = blocks[start : start + segment], draws[start : start + segment]
+        run = partial(_run, part, drawn)
         if torch.compiler.is_compiling():  # its graph recomputes values, never buffers' updates
             x = checkpoint(run, x, use_reentrant=False)
         else:
@@ -38,9 +39,9 @@ def run_blocks(
     return x
 
 
-def _run(blocks: Sequence[nn.Module], keep: Sequence[Tensor | None], x: Tensor) -> Tensor:
-    for block, factor in zip(blocks, keep, strict=True):
-        x = block(x, factor)
+def _run(blocks: Sequence[nn.Module], draws: Sequence[tuple[Any, ...]], x: Tensor) -> Tensor:
+    for block, draw in zip(blocks, draws, strict=True):
+        x = block(x, *draw)
     return x
 
 

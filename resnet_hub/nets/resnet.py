@@ -3,22 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub import __version__
-from resnet_hub.architecture import Architecture, ShortcutOption, ZeroPlacement
+from resnet_hub.architecture import (
+    Architecture,
+    Form,
+    ShortcutGate,
+    ShortcutOption,
+    ZeroPlacement,
+)
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.labels import counted
 from resnet_hub.nets.backbone import Backbone
 from resnet_hub.nets.blocks import Block, build_block
 from resnet_hub.nets.checkpointing import run_blocks
+from resnet_hub.nets.initialisation import initialise
 from resnet_hub.nets.layers import BatchNorm2d
 from resnet_hub.nets.stem import stem, stem_pool
-from resnet_hub.nets.stochastic_depth import branch_factors
+from resnet_hub.nets.training import TrainingOptions
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.adapt import adapt_head, adapt_stem
 from resnet_hub.weights.card import Card
@@ -30,7 +37,7 @@ from resnet_hub.weights.sources import Source
 from resnet_hub.zoo import find_row
 
 
-class ResNet(nn.Module):
+class ResNet(TrainingOptions):
     """A residual, plain or pre-activation net.
 
     Tensor names are torchvision's (``conv1``, ``bn1``, ``layer1.0.conv1``, ...,
@@ -43,6 +50,8 @@ class ResNet(nn.Module):
         labels: Class names, where known.
         stochastic_depth: Probability that the last unit's branch is left out of a training step;
             unit l of L is left out with l/L of it (1603.09382 §3). Takes effect at once when set.
+        shortcut_dropout: Probability that a value of a shortcut is set to zero in a training step
+            (1603.05027 §3.1). Takes effect at once when set.
         checkpoint_blocks: Units a segment whose activations are recomputed in the backward pass
             instead of kept; 0 keeps all. Takes effect at once when set.
 
@@ -50,11 +59,17 @@ class ResNet(nn.Module):
         name_or_architecture: A row's name, or any architecture.
         classes: Outputs, or their names; by default as many as the architecture's.
         in_channels: Image channels; by default the architecture's.
+        form: Form instead of the architecture's.
         shortcut: Option A, B, C or D instead of the architecture's.
         zeros: Placement of option A's zero channels instead of the architecture's.
+        shortcut_gate: Gates instead of the architecture's.
+        shortcut_scale: Factor of the shortcuts instead of the architecture's.
+        residual_scale: Factor of the branches instead of the architecture's.
+        gate_bias: First bias of the gates; −6 where 1603.05027 Table 1 is best.
         zero_init_residual: Begin every unit as its shortcut: last norm (v1) or last convolution
             (v2) zero (1706.02677 §5.1).
         stochastic_depth: See above.
+        shortcut_dropout: See above.
         checkpoint_blocks: See above.
 
     Raises:
@@ -68,29 +83,42 @@ class ResNet(nn.Module):
         *,
         classes: int | Sequence[str] | None = None,
         in_channels: int | None = None,
+        form: Form | None = None,
         shortcut: ShortcutOption | None = None,
         zeros: ZeroPlacement | None = None,
+        shortcut_gate: ShortcutGate | None = None,
+        shortcut_scale: float | None = None,
+        residual_scale: float | None = None,
+        gate_bias: float = 0.0,
         zero_init_residual: bool = False,
         stochastic_depth: float = 0.0,
+        shortcut_dropout: float = 0.0,
         checkpoint_blocks: int = 0,
     ) -> None:
         super().__init__()
         own = name_or_architecture
         if isinstance(own, str):
             own = find_row(own).architecture
-        if shortcut is not None and own.form == "plain":
+        if shortcut is not None and (form or own.form) == "plain":
             raise InvalidSetting("shortcut: a plain net has none")
         count, self.labels = counted(classes)
-        net = replace(
-            own,
-            classes=own.classes if count is None else count,
-            in_channels=own.in_channels if in_channels is None else in_channels,
-            shortcut=shortcut or own.shortcut,
-            zeros=zeros or own.zeros,
-        )
+        asked = {
+            "classes": count,
+            "in_channels": in_channels,
+            "form": form,
+            "entry": None if form in (None, "preact") else "shared",  # the others' only one
+            "shortcut": shortcut,
+            "zeros": zeros,
+            "shortcut_gate": shortcut_gate,
+            "shortcut_scale": shortcut_scale,
+            "residual_scale": residual_scale,
+        }
+        changes: dict[str, Any] = {name: x for name, x in asked.items() if x is not None}
+        net = replace(own, **changes)
         self.architecture = net
         self.preprocess = Preprocess.default_for(net)
         self.stochastic_depth = stochastic_depth
+        self.shortcut_dropout = shortcut_dropout
         self.checkpoint_blocks = checkpoint_blocks
 
         self.conv1 = stem(net)
@@ -103,7 +131,13 @@ class ResNet(nn.Module):
         self.norm = BatchNorm2d(net.features) if net.form == "preact" else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(net.features, net.classes)
-        self._initialise(zero_init_residual)
+        initialise(
+            self,
+            self.blocks,
+            architecture=net,
+            zero_init_residual=zero_init_residual,
+            gate_bias=gate_bias,
+        )
 
     @property
     def stages(self) -> list[nn.Sequential]:
@@ -116,28 +150,6 @@ class ResNet(nn.Module):
         """Every unit, from the image to the classifier."""
         return [cast(Block, block) for stage in self.stages for block in stage]
 
-    @property
-    def stochastic_depth(self) -> float:
-        """Probability that the last unit's branch is left out of a training step."""
-        return self._stochastic_depth
-
-    @stochastic_depth.setter
-    def stochastic_depth(self, rate: float) -> None:
-        if not 0 <= rate < 1:
-            raise InvalidSetting(f"stochastic_depth: {rate!r} is not in [0, 1)")
-        self._stochastic_depth = rate
-
-    @property
-    def checkpoint_blocks(self) -> int:
-        """Units a recomputed segment; 0 keeps all activations."""
-        return self._checkpoint_blocks
-
-    @checkpoint_blocks.setter
-    def checkpoint_blocks(self, count: int) -> None:
-        if not isinstance(count, int) or count < 0:
-            raise InvalidSetting(f"checkpoint_blocks: {count!r} is no whole number from 0")
-        self._checkpoint_blocks = count
-
     def forward(self, x: Tensor, sample_keys: Tensor | None = None) -> Tensor:
         """Return logits.
 
@@ -149,10 +161,10 @@ class ResNet(nn.Module):
         Returns:
             float ``(N, classes)``.
         """
-        keep = self._keep(x, sample_keys)
+        draws = self.draws(x, sample_keys)
         x = self.maxpool(self._stem(x))
-        for stage, factors in zip(self.stages, keep, strict=True):
-            x = run_blocks(list(stage), x, factors, self.checkpoint_blocks)
+        for stage, drawn in zip(self.stages, draws, strict=True):
+            x = run_blocks(list(stage), x, drawn, self.checkpoint_blocks)
         logits: Tensor = self.fc(torch.flatten(self.avgpool(self._finish(x)), 1))
         return logits
 
@@ -170,11 +182,11 @@ class ResNet(nn.Module):
             Maps ``(N, C, H/stride, W/stride)``; strides 2, 4, 8, 16, 32 for an ImageNet stem and
             1, 1, 2, 4 (, 8) for a CIFAR one.
         """
-        keep = self._keep(x, sample_keys)
+        draws = self.draws(x, sample_keys)
         maps = {"C1": self._stem(x)}
         x = self.maxpool(maps["C1"])
-        for number, (stage, factors) in enumerate(zip(self.stages, keep, strict=True), 2):
-            x = run_blocks(list(stage), x, factors, self.checkpoint_blocks)
+        for number, (stage, drawn) in enumerate(zip(self.stages, draws, strict=True), 2):
+            x = run_blocks(list(stage), x, drawn, self.checkpoint_blocks)
             maps[f"C{number}"] = x
         maps[f"C{len(self.stages) + 1}"] = self._finish(x)
         return maps
@@ -275,21 +287,6 @@ class ResNet(nn.Module):
         return x if self.bn1 is None else F.relu(self.bn1(x), inplace=True)
 
     def _finish(self, x: Tensor) -> Tensor:
+        if self.architecture.form == "relu_only_preact":
+            return F.relu(x)
         return x if self.norm is None else F.relu(self.norm(x), inplace=True)
-
-    def _keep(self, x: Tensor, keys: Tensor | None) -> Sequence[Sequence[Tensor | None]]:
-        """Return each unit's factor of its branch, by stage; ``None`` leaves it as it is."""
-        depths = self.architecture.depths
-        if not self.training or self.stochastic_depth == 0:
-            return [[None] * depth for depth in depths]
-        if keys is None:
-            keys = torch.randint(1 << 62, (x.shape[0],), device=x.device)
-        return branch_factors(keys, self.stochastic_depth, depths, x.dtype)
-
-    def _initialise(self, zero_init_residual: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if zero_init_residual:
-            for block in self.blocks:
-                nn.init.zeros_(block.last.weight)

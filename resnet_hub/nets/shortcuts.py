@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.architecture import Architecture, Unit
-from resnet_hub.nets.layers import BatchNorm2d, convolution
+from resnet_hub.nets.layers import BatchNorm2d, Conv2d, convolution
 from resnet_hub.nets.pooling import AveragePool
 
 
@@ -48,3 +48,14 @@ def shortcut(unit: Unit, architecture: Architecture) -> nn.Module | None:
     if architecture.form != "preact":
         parts.append(BatchNorm2d(unit.outputs))
     return nn.Sequential(*parts)
+
+
+def gate(unit: Unit, architecture: Architecture) -> nn.Conv2d | None:
+    """Return what a unit's gate is the sigmoid of; ``None`` where there is none.
+
+    A 1×1 convolution with a bias (1603.05027 §3.1), of the unit's stride and channels. The paper
+    leaves open how it goes on where these change; here as option B's projections do.
+    """
+    if architecture.shortcut_gate == "none":
+        return None
+    return Conv2d(unit.inputs, unit.outputs, 1, stride=unit.stride)

@@ -1,7 +1,5 @@
 """Stochastic depth: units left out of a training step, sample by sample (1603.09382)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -10,9 +8,7 @@ from resnet_hub.randomness import uniform
 _STREAM = 1000  # a sample's streams above this one are these draws, one a unit
 
 
-def branch_factors(
-    keys: Tensor, rate: float, depths: Sequence[int], dtype: torch.dtype
-) -> list[list[Tensor]]:
+def branch_factors(keys: Tensor, rate: float, units: int, dtype: torch.dtype) -> list[Tensor]:
     """Draw what each unit's residual branch is multiplied by: 0, or what keeps its expectation.
 
     Unit l of L is left out with probability ``l / L · rate`` (1603.09382 §3, the linear rule). The
@@ -22,19 +18,15 @@ def branch_factors(
     Args:
         keys: int64 ``(N,)``, one a sample; nothing else decides its draws.
         rate: Probability that the last unit's branch is left out, in [0, 1).
-        depths: Units of each stage.
+        units: Units of the net.
         dtype: Floating type of the factors.
 
     Returns:
-        A factor ``(N, 1, 1, 1)`` for each unit, by stage.
+        A factor ``(N, 1, 1, 1)`` for each unit.
     """
-    factors: list[list[Tensor]] = []
-    unit, last = 0, sum(depths)
-    for depth in depths:
-        factors.append([])
-        for _ in range(depth):
-            unit += 1
-            survival = 1 - rate * unit / last
-            kept = uniform(keys, _STREAM + unit) < survival
-            factors[-1].append((kept.to(dtype) / survival).view(-1, 1, 1, 1))
+    factors = []
+    for unit in range(1, units + 1):
+        survival = 1 - rate * unit / units
+        kept = uniform(keys, _STREAM + unit) < survival
+        factors.append((kept.to(dtype) / survival).view(-1, 1, 1, 1))
     return factors

@@ -17,7 +17,7 @@ from resnet_hub.studies.members import Member
 from resnet_hub.studies.outcomes import Outcome, deviation, mean_error, read_outcome, to_dict
 from resnet_hub.studies.page import page
 from resnet_hub.studies.pictures import draw_study
-from resnet_hub.studies.plan import PlannedRun, describe, to_json
+from resnet_hub.studies.plan import ASKED, PlannedRun, describe, to_json
 from resnet_hub.weights.provenance import software
 from resnet_hub.weights.store import write_text
 
@@ -46,7 +46,7 @@ def write_asked(
         "runs": describe(runs),
         "versions": software(),
     }
-    write_text(out / "study.json", to_json(content))
+    write_text(out / ASKED, to_json(content))
 
 
 def conclude(

@@ -153,7 +153,7 @@ def limits(outcomes: Sequence[Outcome]) -> list[str]:
     if (steps := run.recipe.trainer["max_steps"]) != run.steps:
         found.append(
             f"{steps:,} of the paper's {run.steps:,} steps ({steps / run.steps:.2%}): what the "
-            "nets come to at full length is not said; one that learns more slowly may still catch up."
+            "nets come to at full length is not said; one that learns more slowly may catch up."
         )
     for data in sorted({outcome.score.data for outcome in finished if outcome.score}):
         if data != "CIFAR-10 test":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resnet_hub.learning.settings import Recipe
@@ -80,6 +80,8 @@ def shortened(recipe: Recipe, steps: int) -> dict[str, Any]:
         recipe: Ends after a number of steps.
         steps: Of the new run, at least 1.
     """
+    if steps == recipe.trainer["max_steps"]:
+        return {}
     share = steps / recipe.trainer["max_steps"]
     scaled: dict[str, Any] = {"trainer.max_steps": steps}
     rounds = round if recipe.schedule.unit == "iterations" else float
@@ -90,6 +92,21 @@ def shortened(recipe: Recipe, steps: int) -> dict[str, Any]:
     if recipe.schedule.warmup:
         scaled["schedule.warmup"] = rounds(share * recipe.schedule.warmup)
     return scaled
+
+
+def at_length(recipe: Recipe, steps: int) -> Recipe:
+    """Return a recipe of another number of steps; see :func:`shortened`."""
+    changes = shortened(recipe, steps)
+    schedule: dict[str, Any] = {
+        key.removeprefix("schedule."): tuple(value) if isinstance(value, list) else value
+        for key, value in changes.items()
+        if key.startswith("schedule.")
+    }
+    return replace(
+        recipe,
+        schedule=replace(recipe.schedule, **schedule),
+        trainer={**recipe.trainer, "max_steps": steps},
+    )
 
 
 def differences(asked: Recipe, found: Recipe, *, ignore: Sequence[str] = ()) -> list[str]:

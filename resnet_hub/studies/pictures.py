@@ -1,7 +1,7 @@
 """A study's figure: errors by iteration, and the final ones side by side."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from resnet_hub.curves import Points
 from resnet_hub.figures import PALETTE, Line, draw, panels
@@ -73,15 +73,15 @@ def _label_curves(axes: "Axes", title: str) -> None:
     axes.grid(alpha=0.3)
     axes.plot([], [], color="0.4", label="test")
     axes.plot([], [], color="0.4", linestyle="--", label="training")
-    axes.legend(loc="upper right")
+    axes.legend()
 
 
 def _top(charts: Sequence["Axes"]) -> float:
     """Return the highest error after the beginning, with some room."""
-    lines = [line for axes in charts for line in axes.lines]
-    drawn: list[tuple[float, float]] = [
-        pair for line in lines for pair in zip(*map(list, line.get_data()), strict=True)
-    ]
+    drawn: list[tuple[float, float]] = []
+    for axes in charts:
+        for line in axes.lines:
+            drawn += zip(cast(Any, line.get_xdata()), cast(Any, line.get_ydata()), strict=True)
     end = max((x for x, _ in drawn), default=0.0)
     later = [y for x, y in drawn if x > _BEGINNING * end]
     return min(100.0, 1.1 * max(later, default=100.0))

@@ -4,13 +4,15 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from resnet_hub.errors import InvalidSetting
+from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.studies.members import Member, differences
+
+ASKED = "study.json"
+"""What a study's folder says of what was asked."""
 
 State = Literal["finished", "stopped", "missing"]
 
@@ -35,7 +37,7 @@ class PlannedRun:
     steps: int
     command: tuple[str, ...]
 
-    @cached_property
+    @property
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
@@ -83,6 +85,28 @@ def describe(runs: Sequence[PlannedRun]) -> list[dict[str, object]]:
         }
         for run in runs
     ]
+
+
+def asked_before(out: Path, study: str) -> list[str] | None:
+    """Return the arguments that a study's folder was asked for with, or ``None`` of a new one.
+
+    Raises:
+        InvalidSetting: It is another study's folder.
+        CorruptFile: Its study.json cannot be read.
+    """
+    path = out / ASKED
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        name, arguments = content["study"], content["arguments"]
+        if not all(isinstance(argument, str) for argument in arguments):
+            raise TypeError("arguments that are no text")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorruptFile(f"{path}: not what a study asks ({error}); move it away") from error
+    if name != study:
+        raise InvalidSetting(f"{out}: holds the study {name!r}; choose another --out")
+    return list(arguments)
 
 
 def to_json(content: object) -> str:

@@ -64,6 +64,9 @@ def _unit(name: str, unit: Unit, net: Architecture) -> Iterator[tuple[str, Tenso
         yield from _convolution(f"{name}.downsample.{at}", unit.inputs, unit.outputs, 1)
         if not preact:
             yield from _norm(f"{name}.downsample.{at + 1}", unit.outputs)
+    if net.shortcut_gate != "none":
+        yield from _convolution(f"{name}.gate", unit.inputs, unit.outputs, 1)
+        yield f"{name}.gate.bias", _floats(unit.outputs)
 
 
 def _attention(name: str, unit: Unit) -> Iterator[tuple[str, Tensor]]:

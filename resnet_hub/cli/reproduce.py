@@ -1,0 +1,156 @@
+"""``resnet-hub reproduce``: a paper's table beside what was measured here."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_hub.cli import stdout
+from resnet_hub.cli.layers import read_flags
+from resnet_hub.cli.recipes import read_recipe
+from resnet_hub.cli.study_runs import plan, split_flags, tell, train_all
+from resnet_hub.errors import DataMissing, InvalidSetting, UnknownName, did_you_mean, printable
+from resnet_hub.learning.settings import Recipe
+from resnet_hub.paths import expanded
+from resnet_hub.studies.members import Member, as_flags
+from resnet_hub.studies.published import FAILED, TABLES, PaperTable
+
+if TYPE_CHECKING:
+    from resnet_hub.studies.reproduce import ReproducedRow
+
+HELP = """usage: resnet-hub reproduce TABLE [--runs DIR,DIR] [--json]
+       resnet-hub reproduce TABLE --run [--seeds 0] [--steps N] [--out DIR] [--key value ...]
+                                  [--dry-run]
+
+Shows a paper's table beside what was measured here: each row's error, ours as mean and standard
+deviation over the seeds that were found, the band that ours should lie in, and a verdict. The last
+step counts; nothing is chosen on a test set. Runs that are shorter than the paper's, and those on
+other files than the official ones, are shown without a verdict. What was not measured says so.
+
+Tables: {tables}
+
+--runs     folders that models are looked for in, at any depth (runs,studies)
+--run      train what no run was found for, as `resnet-hub study` does, in --out (studies/TABLE)
+--steps    another length for these, in optimizer steps
+--dry-run  with --run: tell what would be trained
+"""
+
+_SWITCHES = ("--run", "--dry-run", "--json")
+_OWN = ("runs", "seeds", "steps", "out")
+
+
+def reproduce_command(arguments: list[str]) -> int:
+    """Run ``resnet-hub reproduce``."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP.format(tables=", ".join(TABLES)))
+        return 0
+    name, *rest = arguments
+    if name not in TABLES:
+        hint = did_you_mean(name, TABLES) or f"; known: {', '.join(TABLES)}"
+        raise UnknownName(f"no table is called {name!r}{hint}")
+    run, dry, as_json = (switch in rest for switch in _SWITCHES)
+    own, flags = split_flags([a for a in rest if a not in _SWITCHES], _OWN)
+    _check(run, dry, own, flags)
+    table, code = TABLES[name], 0
+    out = expanded(own.get("out", f"studies/{name}"))
+    roots = _roots(own.get("runs"), out if run else None)
+    rows, unread = _rows(table, roots)
+    if run:
+        runs = plan(_missing(table, rows), own, flags, out)
+        if dry:
+            tell(runs, as_json=as_json)
+            return 0
+        code = train_all(runs, as_json=as_json)
+        rows, unread = _rows(table, _roots(own.get("runs"), out))
+    for line in unread:
+        print(f"left out: {printable(line)}", file=sys.stderr)
+    _show(table, rows, as_json=as_json)
+    return code
+
+
+def _check(run: bool, dry: bool, own: dict[str, str], flags: Sequence[str]) -> None:
+    if not run and (dry or flags or set(own) - {"runs"}):
+        given = "--dry-run" if dry else next((f"--{k}" for k in own if k != "runs"), None)
+        raise InvalidSetting(f"{given or flags[0].partition('=')[0]}: goes with --run")
+
+
+def _roots(given: str | None, out: Path | None) -> list[Path]:
+    """Return the folders that are looked through; the usual ones need not be there."""
+    if given is None:
+        roots = [root for root in (Path("runs"), Path("studies")) if root.is_dir()]
+    else:
+        roots = [expanded(part.strip()) for part in given.split(",")]
+        for root in roots:
+            if not root.is_dir():
+                raise DataMissing(f"--runs: {root} is no folder")
+    return [*roots, out] if out is not None and out.is_dir() else roots
+
+
+def _rows(table: PaperTable, roots: Sequence[Path]) -> tuple[list["ReproducedRow"], list[str]]:
+    from resnet_hub.studies.reproduce import find_models, reproduce
+
+    models, unread = find_models(roots)
+    members = [row.member for row in table.rows if row.member is not None]
+    return reproduce(table, {m: _recipe(m) for m in members}, models), unread
+
+
+def _recipe(member: Member) -> Recipe:
+    return read_recipe([member.recipe], read_flags(as_flags(member.settings))[0])
+
+
+def _missing(table: PaperTable, rows: Sequence["ReproducedRow"]) -> list[Member]:
+    """Return what has to be trained.
+
+    Raises:
+        InvalidSetting: The table is of ImageNet nets.
+    """
+    if not any(row.member for row in table.rows):
+        raise InvalidSetting(
+            f"--run: {table.name} is of ImageNet nets, which take days on several GPUs; train them "
+            "by `resnet-hub fit imagenet_…`, or fetch weights, and score them by `resnet-hub test`"
+        )
+    lacking = [row.published.member for row in rows if row.verdict in ("unmeasured", "none")]
+    return [member for member in lacking if member is not None]
+
+
+def _show(table: PaperTable, rows: Sequence["ReproducedRow"], *, as_json: bool) -> None:
+    from resnet_hub.studies.reproduce import to_dict
+
+    if as_json:
+        content: dict[str, Any] = {
+            "table": table.name,
+            "title": table.title,
+            "tolerance": table.tolerance,
+            "tolerance_from": table.why,
+            "rows": [to_dict(row) for row in rows],
+        }
+        stdout.show(json.dumps(content, allow_nan=False))
+        return
+    stdout.show(f"{table.title}; top-1 errors in percent")
+    cells = [("", "paper", "ours", "seeds", "n", "band", "verdict"), *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        shown = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        stdout.show(printable(shown.rstrip()))
+    for row in rows:
+        for note in row.notes:
+            stdout.show(printable(f"{row.published.label}: {note}"))
+    stdout.show(
+        f"band: the paper's mean ± 2 standard deviations where it gives one, else ± "
+        f"{table.tolerance:g} points ({table.why})"
+    )
+
+
+def _cells(row: "ReproducedRow") -> tuple[str, ...]:
+    paper, ours = row.published, row.ours
+    error = f"over {FAILED:g}" if paper.error is None else f"{paper.error:.2f}"
+    spread = "" if paper.std is None else f" ± {paper.std:.2f}"
+    remark = f" ({', '.join(filter(None, (paper.protocol, paper.remark)))})"
+    band = f"over {FAILED:g}" if row.band is None else "{:.2f} to {:.2f}".format(*row.band)
+    found = ("unmeasured", "0", "")
+    if ours is not None:
+        std = "" if ours.std is None else f" ± {ours.std:.2f}"
+        found = (f"{ours.mean:.2f}{std}", str(len(ours.errors)), f"{ours.n:,}")
+    said = f"{error}{spread}{remark if paper.protocol or paper.remark else ''}"
+    return (paper.label, said, *found, band, row.verdict)
