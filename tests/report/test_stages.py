@@ -1,5 +1,7 @@
 """The table of a net's parts, against the counts in closed form."""
 
+from dataclasses import replace
+
 import pytest
 
 from resnet_hub.counting import multiply_adds, natural_size, parameters
@@ -30,6 +32,22 @@ def test_the_parts_add_up_to_the_net(name: str):
         *(f"stage {n + 1}" for n in range(len(net.depths))),
         "classifier",
     ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"form": "bn_after_addition"},
+        {"form": "relu_only_preact"},
+        {"shortcut_gate": "exclusive"},
+        {"shortcut_gate": "shortcut_only", "shortcut": "C"},
+    ],
+)
+def test_the_parts_of_a_net_with_a_twist_add_up_too(changes: dict):
+    net = replace(find_row("cifar_resnet20").architecture, **changes)
+    rows = stages(net, 32)
+    assert sum(row.parameters for row in rows) == parameters(net)
+    assert sum(row.multiply_adds for row in rows) == multiply_adds(net)
 
 
 def test_the_rows_are_those_of_the_papers_table():
