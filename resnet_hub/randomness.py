@@ -64,11 +64,10 @@ def uniform(keys: Tensor, stream: int) -> Tensor:
 
 
 def uniforms(keys: Tensor, stream: int, count: int) -> Tensor:
-    """Return float32 in [0, 1), ``(*keys.shape, count)``: all of them one draw, of one ``stream``.
-
-    Of each key's, the first does not hang on how many there are.
-    """
-    return _shift(_series(keys, stream, count), 40).to(torch.float32) / 2**24
+    """Return float32 in [0, 1), ``(*keys.shape, count)``; all of them are one ``stream``'s draw."""
+    hashes = _series(keys, stream, -(-count // 2))  # the upper 24 bits of a hash, and the lower
+    pairs = torch.stack((_shift(hashes, 40), hashes & 0xFFFFFF), dim=-1)
+    return (pairs.to(torch.float32) / 2**24).flatten(-2)[..., :count]
 
 
 def integers(keys: Tensor, stream: int, bound: int | Tensor) -> Tensor:

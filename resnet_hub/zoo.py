@@ -1,7 +1,7 @@
 """The one table of every named net: adding a net is adding a row. Torch-free."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -238,6 +238,9 @@ ARCHITECTURES: Mapping[str, Row] = MappingProxyType(
 """Every named net. Figures are the sources', never ours; an empty one is not stated there."""
 
 
+_TWISTS = {"form", "shortcut", "zeros", "shortcut_gate", "shortcut_scale", "residual_scale"}
+
+
 def find_row(name: str) -> Row:
     """Return the table's row called ``name``.
 
@@ -257,3 +260,23 @@ def name_of(architecture: Architecture) -> str | None:
         if own == replace(architecture, classes=own.classes, in_channels=own.in_channels):
             return name
     return None
+
+
+def title_of(architecture: Architecture) -> str:
+    """Return what people call a net: a row, the row that it is a twist of, or its depth."""
+    found = {name: _twists(architecture, row) for name, row in ARCHITECTURES.items()}
+    near = {name: twists for name, twists in found.items() if twists is not None}
+    if not near:
+        return f"a {architecture.layers}-layer net"
+    name, twists = min(near.items(), key=lambda item: len(item[1]))
+    told = ", ".join(f"{field} {value}" for field, value in twists.items())
+    return f"{name} with {told}" if told else name
+
+
+def _twists(architecture: Architecture, row: Row) -> dict[str, Any] | None:
+    """Return in what a net is another than a row's; ``None`` where no recipe makes it of that."""
+    own = row.architecture
+    net = replace(architecture, classes=own.classes, in_channels=own.in_channels)
+    twists = {f.name: getattr(net, f.name) for f in fields(net)}
+    twists = {name: value for name, value in twists.items() if value != getattr(own, name)}
+    return twists if twists.keys() <= _TWISTS else None

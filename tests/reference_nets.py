@@ -4,12 +4,15 @@ Nothing here knows the package: a state dict by torchvision's names goes in, log
 """
 
 import zlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 State = dict[str, Tensor]
+Join = Callable[[str, int, Tensor, Tensor, Tensor], Tensor]
+"""Puts together, of a unit's name and stride, F, the shortcut, and what F was given."""
 
 
 def fill(net: nn.Module, seed: int = 0) -> nn.Module:
@@ -39,6 +42,25 @@ def fill(net: nn.Module, seed: int = 0) -> nn.Module:
     return net.eval()
 
 
+def add(name: str, stride: int, y: Tensor, past: Tensor, seen: Tensor) -> Tensor:
+    """1603.05027 Fig. 2(a): F and the shortcut as they are."""
+    return y + past
+
+
+def weighed(state: State, *, gate: str = "none", on_shortcut: float = 1, on_f: float = 1) -> Join:
+    """1603.05027 Fig. 2(b) to (d): constants; g = sigmoid(W x + b) on F, 1 - g on the shortcut."""
+
+    def join(name: str, stride: int, y: Tensor, past: Tensor, seen: Tensor) -> Tensor:
+        y, past = on_f * y, on_shortcut * past
+        if gate != "none":
+            z = conv(state, f"{name}.gate", seen, stride)
+            g = 1 / (1 + (-z - state[f"{name}.gate.bias"].view(-1, 1, 1)).exp())
+            y, past = g * y if gate == "exclusive" else y, (1 - g) * past
+        return y + past
+
+    return join
+
+
 def residual_logits(
     state: State,
     x: Tensor,
@@ -49,6 +71,7 @@ def residual_logits(
     zeros: str = "split",
     stride_in: str = "3x3",
     groups: int = 1,
+    join: Join = add,
 ) -> Tensor:
     """1512.03385: y = relu(F(x) + shortcut(x)); ``shortcut`` None is the plain net, y = relu(F)."""
     x = relu(norm(state, "bn1", conv(state, "conv1", x, 2 if stem == "imagenet" else 1)))
@@ -62,12 +85,46 @@ def residual_logits(
             y = norm(state, f"{name}.bn3", conv(state, f"{name}.conv3", relu(y)))
         if shortcut is None:
             x = relu(y)
-        elif f"{name}.downsample.0.weight" in state:
-            projected = conv(state, f"{name}.downsample.0", x, stride)
-            x = relu(y + norm(state, f"{name}.downsample.1", projected))
         else:
-            x = relu(y + padded(x, y.shape[1], stride, zeros))
+            x = relu(join(name, stride, y, past_unit(state, name, x, x, stride, y, zeros), x))
     return classified(state, x)
+
+
+def reordered_logits(
+    state: State,
+    x: Tensor,
+    *,
+    form: str,
+    depths: tuple[int, ...],
+    stem: str,
+    stride_in: str = "3x3",
+    zeros: str = "split",
+    join: Join = add,
+) -> Tensor:
+    """1603.05027 Fig. 4 (b) to (d), box by box; BN's last box is ``bn2``, or ``bn3`` of three.
+
+    (b) weight BN ReLU weight + BN ReLU; (c) weight BN ReLU weight BN ReLU +; (d) ReLU weight BN
+    ReLU weight BN +. Its appendix, of (d): the first ReLU comes before the first split, and one
+    more follows the last addition.
+    """
+    x = relu(norm(state, "bn1", conv(state, "conv1", x, 2 if stem == "imagenet" else 1)))
+    if stem == "imagenet":
+        x = F.max_pool2d(x, 3, 2, 1)
+    for number, (name, stride) in enumerate(units(depths)):
+        first, second = strides(state, name, stride, stride_in)
+        seen = relu(x) if form == "relu_only_preact" and number > 0 else x
+        y = relu(norm(state, f"{name}.bn1", conv(state, f"{name}.conv1", seen, first)))
+        y, last = conv(state, f"{name}.conv2", y, second), "bn2"
+        if f"{name}.conv3.weight" in state:
+            y, last = conv(state, f"{name}.conv3", relu(norm(state, f"{name}.bn2", y))), "bn3"
+        past = past_unit(state, name, x, seen, stride, y, zeros)
+        if form == "bn_after_addition":
+            x = relu(norm(state, f"{name}.{last}", join(name, stride, y, past, seen)))
+        elif form == "relu_before_addition":
+            x = join(name, stride, relu(norm(state, f"{name}.{last}", y)), past, seen)
+        else:
+            x = join(name, stride, norm(state, f"{name}.{last}", y), past, seen)
+    return classified(state, relu(x) if form == "relu_only_preact" else x)
 
 
 def preact_logits(
@@ -78,6 +135,7 @@ def preact_logits(
     stem: str,
     stride_in: str = "3x3",
     zeros: str = "split",
+    join: Join = add,
 ) -> Tensor:
     """1603.05027 Eq. 9: x' = x + F(relu(bn(x))), F's layers each activated before their weights.
 
@@ -94,11 +152,20 @@ def preact_logits(
         y = conv(state, f"{name}.conv2", relu(norm(state, f"{name}.bn2", y)), second)
         if f"{name}.conv3.weight" in state:
             y = conv(state, f"{name}.conv3", relu(norm(state, f"{name}.bn3", y)))
-        if f"{name}.downsample.0.weight" in state:
-            x = y + conv(state, f"{name}.downsample.0", a, stride)
-        else:
-            x = y + padded(x, y.shape[1], stride, zeros)
+        x = join(name, stride, y, past_unit(state, name, x, a, stride, y, zeros), a)
     return classified(state, relu(norm(state, "norm", x)))
+
+
+def past_unit(
+    state: State, name: str, x: Tensor, seen: Tensor, stride: int, y: Tensor, zeros: str
+) -> Tensor:
+    """The shortcut: a projection of what F sees, normalised where the net has that; else zeros."""
+    if f"{name}.downsample.0.weight" not in state:
+        return padded(x, y.shape[1], stride, zeros)
+    projected = conv(state, f"{name}.downsample.0", seen, stride)
+    if f"{name}.downsample.1.weight" in state:
+        projected = norm(state, f"{name}.downsample.1", projected)
+    return projected
 
 
 def units(depths: tuple[int, ...]) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ import pytest
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import InvalidSetting, UnknownName
-from resnet_hub.zoo import ARCHITECTURES, find_row, name_of
+from resnet_hub.zoo import ARCHITECTURES, find_row, name_of, title_of
 
 IMAGENET = "resnet18 resnet34 resnet50 resnet101 resnet152 resnet200"
 NAMES = [
@@ -77,6 +77,38 @@ def test_no_two_rows_are_the_same_net() -> None:
 
 def test_a_net_of_no_row_has_no_name() -> None:
     assert name_of(Architecture(depths=(1, 1), block="basic")) is None
+    assert name_of(replace(find_row("resnet50").architecture, shortcut_scale=0.5)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "title"),
+    [
+        ("cifar_resnet110", {}, "cifar_resnet110"),
+        ("cifar_resnet110", {"classes": 7, "in_channels": 1}, "cifar_resnet110"),
+        ("cifar_resnet110", {"form": "preact"}, "cifar_preact_resnet110"),
+        (
+            "cifar_resnet56",
+            {"form": "relu_only_preact"},
+            "cifar_resnet56 with form relu_only_preact",
+        ),
+        ("cifar_resnet20", {"shortcut": "B", "classes": 3}, "cifar_resnet20 with shortcut B"),
+        (
+            "cifar_resnet110",
+            {"shortcut_scale": 0.5, "residual_scale": 0.5},
+            "cifar_resnet110 with shortcut_scale 0.5, residual_scale 0.5",
+        ),
+        (
+            "cifar_preact_resnet20",
+            {"shortcut_gate": "exclusive"},
+            "cifar_preact_resnet20 with shortcut_gate exclusive",
+        ),
+        ("resnet50", {"width": 32}, "a 50-layer net"),
+    ],
+)
+def test_a_net_between_the_rows_is_called_by_the_nearest(
+    name: str, changes: dict[str, object], title: str
+) -> None:
+    assert title_of(replace(find_row(name).architecture, **changes)) == title
 
 
 def test_the_variants_differ_where_the_papers_differ() -> None:
@@ -134,6 +166,9 @@ def test_a_name_like_no_other_is_refused_with_where_to_look() -> None:
         *[("shortcut", x) for x in ("E", "a", None, 1)],
         *[("attention", x) for x in ("SE", "cbam", None, True)],
         *[("antialias", x) for x in ("max", None, False)],
+        *[("shortcut_gate", x) for x in ("highway", None, False)],
+        *[("shortcut_scale", x) for x in (-0.5, 1001, None, True, "0.5", float("nan"))],
+        *[("residual_scale", x) for x in (0, -0.5, float("inf"), None, False, [1])],
         *[("reduction", x) for x in (0, -4, 16.0, None, True, 8193)],
         *[("zeros", x) for x in ("start", None)],
         *[("stride_in", x) for x in ("5x5", None, 3)],
@@ -169,6 +204,18 @@ def test_basic_blocks_with_groups_and_broken_widths_are_refused() -> None:
                 {"stem_pool": "convolution"},
                 {"attention": "eca"},
                 {"antialias": "blur"},
+            )
+        ],
+        *[
+            ({"form": form, "attention": "se"}, f"form: {form} nets are built with stem_pool max")
+            for form in ("bn_after_addition", "relu_before_addition", "relu_only_preact")
+        ],
+        *[
+            ({"form": "plain", **changes}, "a plain net has no shortcut")
+            for changes in (
+                {"shortcut_gate": "exclusive"},
+                {"shortcut_scale": 0.5},
+                {"residual_scale": 2},
             )
         ],
         ({"stem": "deep_tiered", "width": 4}, "deep_tiered needs a width that is a multiple of 8"),

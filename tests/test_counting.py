@@ -8,10 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.counting import multiply_adds, natural_size, parameters
+from resnet_hub.nets.resnet import ResNet
 from resnet_hub.zoo import ARCHITECTURES, find_row
+
+FORMS = ["bn_after_addition", "relu_before_addition", "relu_only_preact"]
 
 # net, changes to its row, parameters, 10⁹ multiply-adds
 PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
@@ -199,6 +204,38 @@ def test_a_net_small_enough_is_counted_by_hand() -> None:
     assert multiply_adds(net) == at_32 + at_16 + 128 * 5
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_another_order_of_the_layers_counts_as_much_as_the_residual_net(form: str) -> None:
+    # 1603.05027 Fig. 4 moves what is there already.
+    net = find_row("cifar_resnet110").architecture
+    moved = replace(net, form=form)
+    assert (parameters(moved), multiply_adds(moved)) == (parameters(net), multiply_adds(net))
+
+
+@pytest.mark.parametrize("form", ["residual", "preact", *FORMS])
+@pytest.mark.parametrize("shortcut", ["A", "B", "C", "D"])
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+def test_weighed_nets_of_every_order_multiply_as_torch_counts(
+    form: str, shortcut: str, block: str
+) -> None:
+    net = Architecture(
+        depths=(2, 1, 2),
+        block=block,
+        form=form,
+        shortcut=shortcut,
+        shortcut_gate="exclusive",
+        shortcut_scale=0.5,
+        width=8,
+        classes=5,
+    )
+    with torch.device("meta"):
+        built = ResNet(net).eval()
+    with FlopCounterMode(display=False) as counter:
+        built(torch.empty(1, 3, 33, 33, device="meta"))
+    assert 2 * multiply_adds(net, 33) == counter.get_total_flops()
+    assert parameters(net) == sum(p.numel() for p in built.parameters())
+
+
 @pytest.mark.parametrize("size", [32, 33])
 def test_what_a_variant_adds_is_counted_by_hand(size: int) -> None:
     own = Architecture(depths=(1, 1), block="basic", width=64, classes=1)
@@ -221,6 +258,13 @@ def test_what_a_variant_adds_is_counted_by_hand(size: int) -> None:
     )
     assert more(attention="eca") == (3 + 5, 3 * 64 + 5 * 128)
     assert more(shortcut="D") == (0, 0)
+    gates = 64 * 64, 64 * 128  # with a bias for each of the 64 and of the 128
+    assert more(shortcut_gate="exclusive") == (
+        sum(gates) + 64 + 128,
+        gates[0] * quarter**2 + gates[1] * eighth**2,
+    )
+    assert more(shortcut_gate="shortcut_only") == more(shortcut_gate="exclusive")
+    assert more(shortcut_scale=0.5, residual_scale=0.5) == (0, 0)
     unstrided = 64 * 128 * 9 * (quarter**2 - eighth**2)
     assert more(antialias="average") == (0, unstrided)
     assert more(antialias="blur") == (0, unstrided + 9 * (64 * quarter**2 + 128 * eighth**2))

@@ -15,6 +15,7 @@ from resnet_hub.randomness import (
     permutations,
     sample_keys,
     uniform,
+    uniforms,
 )
 
 WORD = (1 << 64) - 1
@@ -92,6 +93,28 @@ def test_uniform_draws_are_uniform() -> None:
         assert abs(draws.mean() - 1 / 2) < 5 * math.sqrt(1 / 12 / 2**18)
         assert abs(draws.var() - 1 / 12) < 5 * math.sqrt(1 / 180 / 2**18)
         assert chi_square((draws * 64).long(), 64) < 140  # 63 degrees: 1 in 10⁶ is above
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_many_uniform_draws_of_a_key_are_uniform_and_independent(count: int) -> None:
+    draws = uniforms(sample_keys(0, 0, torch.arange(50_000)), 1, count)
+    assert draws.shape == (50_000, count)
+    assert draws.dtype is torch.float32
+    assert 0 <= float(draws.min()) < float(draws.max()) < 1
+    for column in draws.T:
+        assert chi_square((column * 64).long(), 64) < 140
+    correlation = draws.T.corrcoef().reshape(count, count)
+    assert (correlation - torch.eye(count)).abs().max() < 5 / math.sqrt(50_000)
+
+
+def test_many_uniform_draws_are_the_same_in_any_batch_and_stream_by_stream() -> None:
+    keys = sample_keys(0, 0, torch.arange(100))
+    whole = uniforms(keys, 3, 5)
+    part = torch.tensor([99, 7])
+    assert torch.equal(uniforms(keys[part], 3, 5), whole[part])
+    assert torch.equal(uniforms(keys, 3, 8)[:, :5], whole)
+    assert (uniforms(keys, 4, 5) != whole).all()
+    assert uniforms(keys[:0], 3, 5).shape == (0, 5)
 
 
 @pytest.mark.parametrize("bound", [1, 2, 3, 9, 17])

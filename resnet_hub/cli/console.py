@@ -111,9 +111,10 @@ def summarise(result: Result) -> None:
     """Print a finished run's summary table."""
     card, run = result.card, result.run
     (score,) = card.provenance.scores
-    table = Table(title=f"{card.name}, epochs trained: {result.epochs}", show_header=False)
+    table = Table(show_header=False)
     for name, value in (
-        ("exported", f"after epoch {card.provenance.epochs}"),
+        ("net", card.name),
+        ("exported", f"after epoch {card.provenance.epochs} of {result.epochs}"),
         ("measured on", f"{score.data}, n = {score.n:,}"),
         ("top-1", f"{score.top1:.2%}"),
         ("top-5", f"{score.top5:.2%}"),

@@ -20,7 +20,7 @@ then a summary. The exit code is 1 if anything is damaged.
   resnet-hub data check Folder --data.root ~/pictures
   resnet-hub data check ImageNet --data.root /data/imagenet --data.workers 16 --json
 
-NAME is Folder, ImageNet, Cifar10, Cifar100 or Digits. Found are
+NAME is Folder, ImageNet (or its V2, A, R, Sketch), Cifar10, Cifar100 or Digits. Found are
 
   in image files     what cannot be read; PNGs whose checksums do not fit; JPEGs that the decoder
                      warns of

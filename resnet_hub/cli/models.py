@@ -27,7 +27,8 @@ def predict_command(arguments: list[str]) -> int:
     for path in chosen.images:
         picture = read_image(expanded(path), mode=mode, exif="apply")  # as a person sees it
         with torch.inference_mode():
-            probabilities = net(net.preprocess(picture)[None]).softmax(1)[0]
+            logits = net(net.preprocess(picture)[None])[0]
+        probabilities = (logits / (net.temperature or 1)).softmax(0)
         if not probabilities.isfinite().all():
             raise Diverged(
                 f"{chosen.model}: no probabilities for {path}: its weights are not finite, or lead "
@@ -37,10 +38,12 @@ def predict_command(arguments: list[str]) -> int:
         labels = net.labels or [str(i) for i in range(len(probabilities))]
         named = zip(top.indices.tolist(), top.values.tolist(), strict=True)
         best = [{"label": labels[i], "index": i, "probability": p} for i, p in named]
-        answers.append({"image": path, "top5": best})
+        answers.append({"image": path, "top5": best, "temperature": net.temperature})
     if chosen.json:
         print(json.dumps(answers, allow_nan=False))
         return 0
+    if net.temperature is not None:
+        print(f"probabilities at the card's temperature, {net.temperature:.4g}")
     for answer in answers:
         print(printable(answer["image"]))
         for guess in answer["top5"]:

@@ -6,35 +6,50 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_hub.cli.answers import FILES, Wanted, facts, lines, write_files
 from resnet_hub.cli.layers import Layer, read_file, read_flags
 from resnet_hub.cli.recipes import check
-from resnet_hub.errors import DataMissing, InvalidSetting, ResNetHubError
+from resnet_hub.cli.recording import calibrate, check_calibrated, is_checkpoint, record
+from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
 from resnet_hub.weights.catalog import find_weights, packaged
 from resnet_hub.weights.sources import LocalFolder, Published, parse
 
 if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+
     from resnet_hub.data.module import DataModule
+    from resnet_hub.evaluation.cached import Logits
     from resnet_hub.nets.resnet import ResNet
     from resnet_hub.preprocess import Preprocess
     from resnet_hub.weights.provenance import Score
 
-SWITCHES = ("--json", "--no-record")
+SWITCHES = ("--json", "--no-record", "--per-class", "--calibrate")
 
 HELP = """usage: resnet-hub test FOLDER|RUN|CHECKPOINT [--data NAME] [--data.KEY X]
-                       [--trainer.KEY X] [--no-record] [--json]
+                       [--trainer.KEY X] [--per-class] [--confusion FILE.png|svg]
+                       [--predictions FILE.csv] [--real real.json] [--calibrate]
+                       [--no-record] [--json]
 
 Scores a model folder, a run's exported model or one of its checkpoints on a data set's test split:
-top-1, top-5, n. Runs and checkpoints are scored on the data of their own recipe unless --data names
-another. --seed tells which
-images a folder of pictures without splits holds out (a run's own are known).
+top-1, top-5, n; errors with bootstrap intervals, calibration, images/s. Runs and checkpoints are
+scored on the data of their own recipe unless --data names another. --seed tells which images a
+folder of pictures without splits holds out (a run's own are known).
+
+  --per-class    a line a class: errors, precision, what it is most taken for
+  --confusion    draws which classes are answered for which
+  --predictions  writes a line an image: class, answer, probability
+  --real         also counts by the reassessed labels of ImageNet's validation images
+  --calibrate    writes the fitted temperature into the folder's config.json, for `predict`; a run's
+                 is fitted on its own validation split, if it has one, else on the tested images
 
 A score of the whole split is written into the folder's config.json and README.md, with what it
 takes to measure it again: `resnet-hub verify` does. --no-record leaves the folder as it is.
 
   resnet-hub test runs/cifar10_resnet20/1
   resnet-hub test ./model --data Cifar10 --data.root ~/data --json
+  resnet-hub test resnet50 --data ImageNetA --data.root /data/imagenet-a
   resnet-hub test ./model --data Cifar10 --trainer.devices 2 --trainer.strategy ddp
 """
 
@@ -44,10 +59,15 @@ def test_command(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(HELP)
         return 0
-    as_json = "--json" in arguments
-    keep = "--no-record" not in arguments
-    name, flags = read_arguments("test", [a for a in arguments if a not in SWITCHES])
-    return _score(*recipe_of(name, flags, command="test"), keep=keep, as_json=as_json)
+    on = set(SWITCHES) & set(arguments)
+    rest = [argument for argument in arguments if argument not in SWITCHES]
+    name, flags = read_arguments("test", rest, own=FILES)
+    wanted = Wanted.of(flags, per_class="--per-class" in on)
+    recipe, model = recipe_of(name, flags, command="test")
+    if "--calibrate" in on:
+        check_calibrated(model, keep="--no-record" not in on)
+    own_split = str(model) != name or is_checkpoint(expanded(name))
+    return _score(recipe, model, wanted, on, own_split=own_split)
 
 
 def read_arguments(
@@ -96,7 +116,7 @@ def recipe_of(name: str, flags: Layer, *, command: str) -> tuple[Recipe, str | P
                 f"`resnet-hub export` what it has and {command} that"
             )
         return _own_recipe(read_file(folder / "recipe.yaml"), flags), folder / "model"
-    if _is_checkpoint(folder):
+    if is_checkpoint(folder):
         from resnet_hub.learning.saving.checkpoints import read_training_checkpoint
 
         recipe = read_training_checkpoint(folder).get("recipe")
@@ -119,11 +139,6 @@ def _own_recipe(layer: Layer, flags: Layer) -> Recipe:
         )
     own = {k: v for k, v in recipe.trainer.items() if k in flags.values.get("trainer", {})}
     return replace(recipe, trainer=own)
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    # By the file's name: what knows it imports Lightning, and refusals come before that.
-    return (folder / "manifest.json").is_file()
 
 
 def _check_named(name: str) -> None:
@@ -164,11 +179,18 @@ def net_of(model: str | Path) -> "ResNet":
     from resnet_hub.learning.export import read_net
     from resnet_hub.nets.resnet import ResNet
 
-    is_checkpoint = _is_checkpoint(expanded(model))
-    return read_net(model)[0] if is_checkpoint else ResNet.from_pretrained(model)
+    if is_checkpoint(expanded(model)):
+        return read_net(model)[0]
+    return ResNet.from_pretrained(model)
 
 
-def measured(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Score":
+def measured(
+    net: "ResNet",
+    data: "DataModule",
+    options: Mapping[str, Any],
+    *,
+    witness: "Callback | None" = None,
+) -> "Score":
     """Return a net's score, with nothing but the result left for standard output.
 
     Raises:
@@ -179,39 +201,53 @@ def measured(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "
     from resnet_hub.evaluation.scoring import score
 
     with stdout.clear(), group():
-        return score(net, data, trainer=options)
+        return score(net, data, trainer=options, witness=witness)
 
 
-def _score(recipe: Recipe, model: str | Path, *, keep: bool, as_json: bool) -> int:
+def _score(
+    recipe: Recipe, model: str | Path, wanted: Wanted, on: Collection[str], *, own_split: bool
+) -> int:
     from resnet_hub.cli.console import is_first, say
+    from resnet_hub.evaluation.collected import Collector
+    from resnet_hub.evaluation.summary import summarise
 
     net = net_of(model)
-    result = measured(net, opened(recipe, net.preprocess), recipe.trainer)
+    data, collector = opened(recipe, net.preprocess), Collector()
+    result = measured(net, data, recipe.trainer, witness=collector)
     if not is_first():
         return 0
-    obstacle = _record(model, result) if keep else "--no-record"
-    if as_json:
-        say(json.dumps({**asdict(result), "recorded": obstacle is None}, allow_nan=False))
+    logits = collector.logits
+    validation = None
+    if "--calibrate" in on and own_split and data.tested == "test" and "val" in data.splits:
+        validation = _validated(net, data, recipe.trainer)
+    summary = summarise(logits, data.labels, seed=recipe.seed, validation=validation)
+    real = None
+    if wanted.real is not None:
+        from resnet_hub.evaluation.real import real_score
+
+        given = logits.values.topk(1).indices.flatten()
+        real = real_score(given, logits.indices, data, wanted.real)
+    write_files(wanted, summary, logits, data)
+    obstacle = "--no-record" if "--no-record" in on else record(model, result)
+    if "--calibrate" in on:
+        calibrate(model, summary.temperature)
+    if "--json" in on:
+        told = {**asdict(result), "recorded": obstacle is None, **facts(wanted, summary, real)}
+        say(json.dumps(told, allow_nan=False))
         return 0
     say(f"{result.data}: top-1 {result.top1:.2%}, top-5 {result.top5:.2%}, n = {result.n:,}")
+    for line in lines(wanted, summary, real):
+        say(line)
     say(f"not recorded: {obstacle}" if obstacle else f"recorded in {model}")
     return 0
 
 
-def _record(model: str | Path, score: "Score") -> str | None:
-    """Write a score into a folder of the user's own; return what kept it from that, if anything."""
-    from resnet_hub.evaluation.receipts import record
-    from resnet_hub.weights import cache
+def _validated(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Logits":
+    """Return a net's logits for its validation split, on one device: this process alone is left."""
+    from resnet_hub.cli import stdout
+    from resnet_hub.evaluation.cached import Logits, one_device, outputs
 
-    if _is_checkpoint(expanded(model)):
-        return "a checkpoint has no card"
-    source = parse(model)
-    if not isinstance(source, LocalFolder) or source.path.is_relative_to(cache.root()):
-        return "the model is no folder of your own"
-    if score.receipt is None:
-        return "trainer.limit_test_batches left images out"
-    try:
-        record(source.path, score)
-    except ResNetHubError as error:  # a read-only folder, perhaps; the score stands all the same
-        return str(error)
-    return None
+    kept = {name: options[name] for name in ("accelerator", "precision") if name in options}
+    with stdout.clear():
+        found = outputs(net, data, "val", name="logits", trainer=one_device(kept))
+    return Logits(found.values, found.labels, found.indices, None, found.from_cache)

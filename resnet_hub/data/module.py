@@ -28,6 +28,10 @@ HOMES = {
     "Cifar10": "resnet_hub.data.cifar",
     "Cifar100": "resnet_hub.data.cifar",
     "ImageNet": "resnet_hub.data.imagenet",
+    "ImageNetV2": "resnet_hub.data.imagenet_tests",
+    "ImageNetA": "resnet_hub.data.imagenet_tests",
+    "ImageNetR": "resnet_hub.data.imagenet_tests",
+    "ImageNetSketch": "resnet_hub.data.imagenet_tests",
     "Folder": "resnet_hub.data.folder",
 }
 """Where each data set's class lives; ``DataSettings.name`` is one of these names."""

@@ -6,7 +6,17 @@ from typing import Literal
 
 from resnet_hub.errors import InvalidSetting
 
-DataName = Literal["Digits", "Cifar10", "Cifar100", "ImageNet", "Folder"]
+DataName = Literal[
+    "Digits",
+    "Cifar10",
+    "Cifar100",
+    "ImageNet",
+    "ImageNetV2",
+    "ImageNetA",
+    "ImageNetR",
+    "ImageNetSketch",
+    "Folder",
+]
 Augment = Literal[
     "none",
     "pad_crop",

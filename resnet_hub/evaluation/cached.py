@@ -12,6 +12,7 @@ from resnet_hub.data.batches import BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.errors import BadData, Diverged, InvalidSetting
+from resnet_hub.evaluation.restricted import answering
 from resnet_hub.evaluation.scoring import quiet_trainer
 from resnet_hub.learning.plan import check_channels, check_match
 from resnet_hub.learning.trainer import losses_named
@@ -19,7 +20,7 @@ from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.outputs import kept
 from resnet_hub.weights.provenance import software
 from resnet_hub.weights.store import tensors_sha256
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 _OPTIONS = ("accelerator", "devices", "precision")
 
@@ -140,7 +141,7 @@ def outputs(
         return _computed(net, data, split, images, OUTPUTS[name], trainer)
 
     where = f"{data.described} {split}"
-    about = f"{name} of {name_of(net.architecture) or 'a net'} for {where}, {trainer.precision}"
+    about = f"{name} of {title_of(net.architecture)} for {where}, {trainer.precision}"
     found, from_cache = kept(key, compute, about=about)
     indices = found["indices"]
     return Outputs(found["values"], images.targets[indices], from_cache, indices)
@@ -158,6 +159,7 @@ def logits(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any]) -> Logi
         InvalidSetting: Net, data or options do not go together.
         ResNetHubError: See :func:`outputs`.
     """
+    net = answering(net, data)
     check_match(net, data)
     found = outputs(net, data, data.tested, name="logits", trainer=one_device(trainer))
     return Logits(found.values, found.labels, found.indices, None, found.from_cache)

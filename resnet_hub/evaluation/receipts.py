@@ -55,6 +55,16 @@ def record(folder: Path, score: Score) -> None:
     amend_card(folder, recorded)
 
 
+def calibrate(folder: Path, temperature: float) -> None:
+    """Write a fitted temperature into a model folder's card and README, for ``predict``.
+
+    Raises:
+        CorruptFile: No card there, or one that cannot be read.
+        ResNetHubError: The disk refused.
+    """
+    amend_card(folder, lambda card: replace(card, temperature=temperature))
+
+
 def recorded_scores(
     scores: Sequence[Score], data: str, *, precision: str | None = None
 ) -> list[Score]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Callback
 
 from resnet_hub.data.module import DataModule
+from resnet_hub.evaluation.restricted import answering
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.measure import measure
 from resnet_hub.learning.trainer import make_trainer
@@ -13,13 +15,22 @@ from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.provenance import Score
 
 
-def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = None) -> Score:
+def score(
+    net: ResNet,
+    data: DataModule,
+    *,
+    trainer: Mapping[str, Any] | None = None,
+    witness: Callback | None = None,
+) -> Score:
     """Score a net on ``data.tested``, each image once, on any number of devices.
 
     Args:
-        net: The net; its classes must be the data's.
+        net: The net; its classes must be the data's (see
+            :func:`~resnet_hub.evaluation.restricted.answering`).
         data: The data set, opened with the net's own preprocessing.
         trainer: Lightning's ``Trainer`` options: devices, strategy, precision, ...
+        witness: Sees every batch and its logits beside, such as
+            :class:`~resnet_hub.evaluation.collected.Collector`.
 
     Returns:
         Top-1, top-5 and the number of images seen, the same on every rank; with a receipt, unless
@@ -29,7 +40,10 @@ def score(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any] | None = 
         InvalidSetting: Net, data or trainer options do not go together.
         ResNetHubError: The data cannot be read.
     """
-    return measure(quiet_trainer(trainer or {}), Classifier(net), data)
+    placed = quiet_trainer(trainer or {})
+    if witness is not None:
+        placed.callbacks.append(witness)  # type: ignore[attr-defined]
+    return measure(placed, Classifier(answering(net, data)), data)
 
 
 def quiet_trainer(options: Mapping[str, Any]) -> L.Trainer:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from resnet_hub.errors import InvalidSetting
+from resnet_hub.evaluation.cached import Logits
 from resnet_hub.evaluation.calibration import (
     Calibration,
     calibration,
@@ -15,9 +16,6 @@ from resnet_hub.evaluation.calibration import (
     fit_temperature,
 )
 from resnet_hub.metrics import bootstrap
-
-if TYPE_CHECKING:
-    from resnet_hub.evaluation.cached import Logits
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,11 @@ class Summary:
 
 
 def summarise(
-    logits: "Logits",
+    logits: Logits,
     classes: Sequence[str],
     *,
     seed: int = 0,
-    validation: "Logits | None" = None,
+    validation: Logits | None = None,
 ) -> Summary:
     """Return all that is said of a net's answers.
 
@@ -175,7 +173,7 @@ def confusion_matrix(given: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def temperature_of(
-    logits: "Logits", *, seed: int = 0, validation: "Logits | None" = None
+    logits: Logits, *, seed: int = 0, validation: Logits | None = None
 ) -> Temperature | None:
     """Fit a temperature, and measure the calibration of the tested images with it.
 

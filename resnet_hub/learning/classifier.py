@@ -151,6 +151,8 @@ class Classifier(Scorer):
 
     def on_train_start(self) -> None:
         """Go by the recipe, if it was changed since the checkpoint; let the teacher come along."""
+        # Fitted to the weights that training begins from.
+        self.net.temperature = self.finished.temperature = None
         schedule = self.lr_schedulers()
         if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
             optimizers.hold_to_recipe(self.trainer.optimizers[0], schedule, self._options)

@@ -32,7 +32,7 @@ from resnet_hub.learning.processes.stopping import interruptible
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.learning.targets.class_weights import named
 from resnet_hub.learning.trainer import device_name, losses_named, make_trainer, refusals_named
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 TIMED = 2
 """Optimizer steps whose time is taken, after one that warms up."""
@@ -214,7 +214,7 @@ def _described(
     forward = multiply_adds(net.architecture, size)
     mean = _mean_multiply_adds(net.architecture, data.training_sizes, length.epochs)
     return Preview(
-        net=name_of(net.architecture) or "a net of no row",
+        net=title_of(net.architecture),
         parameters=_count(weights),
         size=size,
         multiply_adds=forward,

@@ -117,13 +117,15 @@ class Backbone(nn.Module):
                 self.add_module(name, deepcopy(child))
                 if name in ("bn1", "norm"):
                     self.add_module("relu" if name == "bn1" else "norm_relu", nn.ReLU(inplace=True))
+        if net.architecture.form == "relu_only_preact":
+            self.add_module("last_relu", nn.ReLU(inplace=True))
         self.train(net.training)
         names = [f"layer{i + 1}" for i in range(len(stages))]
         widths = [net.architecture.width << i for i in range(len(stages))]
         self.channels = {
             f"C{i}": width * net.architecture.expansion for i, width in enumerate(widths, 2)
         }
-        ends = names if net.norm is None else [*names[:-1], "norm_relu"]
+        ends = [*names[:-1], list(self._modules)[-1]]  # a stage, or what comes after the last one
         self.return_layers = {name: str(i) for i, name in enumerate(ends)}
         self._maps = dict(zip(ends, self.channels, strict=True))
 
@@ -167,6 +169,7 @@ def _dilate(stages: Sequence[nn.Sequential], replaced: Sequence[bool]) -> None:
         for block in stage:
             unit = cast(Block, block)
             _dilate_shortcut(unit.downsample, dilation, replace)
+            _dilate_shortcut(unit.gate, dilation, replace)
             for layer in _branch(unit):
                 stride = _set_dilation(layer, dilation)
                 if replace and stride > 1:
@@ -186,7 +189,7 @@ def _dilate_shortcut(shortcut: nn.Module | None, dilation: int, replace: bool) -
 def _branch(block: Block) -> Iterator[nn.Conv2d | Pool]:
     """Yield what may stride in a unit's residual branch, in order."""
     for child in block.children():
-        if isinstance(child, nn.Conv2d | Pool):
+        if isinstance(child, nn.Conv2d | Pool) and child is not block.gate:
             yield child
 
 

@@ -48,6 +48,8 @@ class ResNet(TrainingOptions):
         architecture: What the tensors and the function are.
         preprocess: What its images go through; travels with the weights.
         labels: Class names, where known.
+        temperature: By which logits are to be divided before the softmax, where it was fitted;
+            :meth:`forward` does not.
         stochastic_depth: Probability that the last unit's branch is left out of a training step;
             unit l of L is left out with l/L of it (1603.09382 §3). Takes effect at once when set.
         shortcut_dropout: Probability that a value of a shortcut is set to zero in a training step
@@ -117,6 +119,7 @@ class ResNet(TrainingOptions):
         net = replace(own, **changes)
         self.architecture = net
         self.preprocess = Preprocess.default_for(net)
+        self.temperature: float | None = None
         self.stochastic_depth = stochastic_depth
         self.shortcut_dropout = shortcut_dropout
         self.checkpoint_blocks = checkpoint_blocks
@@ -233,6 +236,7 @@ class ResNet(TrainingOptions):
             architecture=self.architecture,
             preprocess=self.preprocess,
             labels=self.labels,
+            temperature=self.temperature,
             provenance=replace(provenance or Provenance(), version=__version__),
         )
         return write_model(folder, card, self.state_dict())
@@ -272,13 +276,14 @@ class ResNet(TrainingOptions):
             net = cls(card.architecture, classes=count, in_channels=in_channels)
         net.preprocess = card.preprocess.with_channels(net.architecture.in_channels)
         net.labels = names or card.labels
+        net.temperature = card.temperature if net.architecture == card.architecture else None
         expected = net.state_dict()
         if in_channels is not None:
             adapt_stem(tensors, expected, str(path))
         renamed = fresh_head or bool(names and card.labels and names != card.labels)
         asked = fresh_head or count is not None
         if asked and adapt_head(tensors, expected, str(path), renamed=renamed):
-            net.labels = names
+            net.labels, net.temperature = names, None
         net.load_state_dict(matched(tensors, expected, str(path)), assign=True)
         return net.eval()
 

@@ -29,6 +29,6 @@ class ShortcutDropout(NamedTuple):
 
     def drop(self, x: Tensor) -> Tensor:
         """Return ``(N, C, H, W)`` with values set to zero."""
-        draws = uniforms(self.keys, _STREAM + self.unit, x[0].numel())
+        draws = uniforms(self.keys, _STREAM + self.unit, x.shape[1:].numel())
         kept = (draws >= self.rate).view(x.shape)
         return x * (kept.to(x.dtype) / (1 - self.rate))

@@ -1,6 +1,7 @@
 """What a model folder says of itself: ``config.json``."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from resnet_hub.counting import parameters
 from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.provenance import Provenance
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 FORMAT = 1
 """Format number of the card; raised when a reader of the old one would misread the new one."""
@@ -27,12 +28,16 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """Everything beside the tensors: exactly what ``config.json`` holds."""
+    """Everything beside the tensors: exactly what ``config.json`` holds.
+
+    The temperature is what logits are divided by before the softmax, where it was fitted.
+    """
 
     architecture: Architecture
     preprocess: Preprocess
     labels: tuple[str, ...] | None
     provenance: Provenance
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if (count := parameters(self.architecture)) > MOST_PARAMETERS:
@@ -45,6 +50,8 @@ class Card:
             raise InvalidSetting(
                 f"labels: {len(self.labels)} names for {self.architecture.classes} classes"
             )
+        if self.temperature is not None and not _is_temperature(self.temperature):
+            raise InvalidSetting(f"temperature: {self.temperature!r} is no number above 0")
         if self.preprocess.channels != self.architecture.in_channels:
             raise InvalidSetting(
                 f"preprocess: {self.preprocess.channels} channels for a net that takes "
@@ -53,8 +60,8 @@ class Card:
 
     @property
     def name(self) -> str:
-        """The table's name of the net, or a description where no row has it."""
-        return name_of(self.architecture) or f"a {self.architecture.layers}-layer net"
+        """The table's name of the net, or what it is called where no row has it."""
+        return title_of(self.architecture)
 
     def to_json(self) -> str:
         """Return the text of ``config.json``.
@@ -63,7 +70,7 @@ class Card:
             InvalidSetting: It would be longer than a card may be, or holds what is not JSON.
         """
         try:
-            content = {
+            content: dict[str, Any] = {
                 "format": FORMAT,
                 "name": self.name,
                 "architecture": self.architecture.to_dict(),
@@ -71,6 +78,8 @@ class Card:
                 "labels": self.labels,
                 "provenance": self.provenance.to_dict(),
             }
+            if self.temperature is not None:
+                content["temperature"] = self.temperature
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             # What stands for bytes that are no text, in a label or a path: JSON can, UTF-8 cannot.
             text = _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -123,6 +132,7 @@ class Card:
             preprocess=Preprocess.from_dict(content["preprocess"]),
             labels=tuple(labels) if isinstance(labels, list) else labels,
             provenance=Provenance.from_dict(content["provenance"]),
+            temperature=content.get("temperature"),
         )
 
 
@@ -143,6 +153,13 @@ def read_card(folder: Path) -> Card:
         return Card.from_json(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise CorruptFile(f"{path}: not text ({error.reason})") from error
+
+
+def _is_temperature(value: object) -> bool:
+    """Return whether logits can be divided by this."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -146,6 +146,8 @@ def _facts(card: Card) -> list[str]:
         "hardware": origin.hardware,
         "parity": parity,
         "licence": origin.licence or "unstated",
+        "temperature": card.temperature
+        and f"{card.temperature:.4g}, which calibrates: `(logits / net.temperature).softmax(1)`",
         "weights' SHA-256": origin.sha256,
     }
     return [

@@ -188,6 +188,8 @@ def test_a_recipe_resolved_and_read_again_is_the_same(path: Path, tmp_path: Path
         ("trainer:\n  max_epoch: 1\n", 2, "'trainer.max_epoch'; did you mean 'max_epochs'?"),
         ("net: resnet51\n", 1, "net.name: no net is called 'resnet51'; did you mean 'resnet50'?"),
         ("net:\n  shortcut: E\n", 2, "net.shortcut: Expected a Literal['A', 'B', 'C', 'D']"),
+        ("net:\n  form: preactt\n", 2, "Got value: preactt; did you mean 'preact'?"),
+        ("net: {shortcut_gate: highway}\n", 1, "net.shortcut_gate: Expected a Literal['none', "),
         ("data: Cifar11\n", 1, "Got value: Cifar11; did you mean 'Cifar10'?"),
         ("optimizer: sdg\n", 1, "Got value: sdg; did you mean 'sgd'?"),
         ("schedule:\n  name: cosin\n", 2, "Got value: cosin; did you mean 'cosine'?"),

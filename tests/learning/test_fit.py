@@ -337,6 +337,17 @@ def test_the_shortcut_option_is_the_recipes(tmp_path: Path):
     assert read_card(run / "model").architecture.shortcut == "B"
 
 
+def test_the_order_of_the_layers_and_the_weighing_of_the_shortcuts_are_the_recipes(tmp_path: Path):
+    flags = ("--net.form=bn_after_addition", "--net.shortcut_gate=exclusive", "--net.gate_bias=-6")
+    scales = ("--net.shortcut_scale=0.5", "--net.residual_scale=2", "--net.shortcut_dropout=0.5")
+    run = fit(tmp_path / "run", *flags, *scales)
+    net = read_card(run / "model").architecture
+    assert (net.form, net.shortcut_gate) == ("bn_after_addition", "exclusive")
+    assert (net.shortcut_scale, net.residual_scale) == (0.5, 2)
+    bias = exported(run)["layer1.0.gate.bias"]
+    assert (bias - -6).abs().max() < 1  # trained from there
+
+
 def test_callbacks_and_loggers_of_anyone_come_by_class_path(tmp_path: Path):
     callbacks = [
         "lightning.pytorch.callbacks.LearningRateMonitor",

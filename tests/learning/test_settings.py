@@ -18,6 +18,13 @@ from resnet_hub.learning.settings import (
     ("kind", "values", "message"),
     [
         (NetSettings, {"stochastic_depth": 1.0}, "net.stochastic_depth: 1.0"),
+        (NetSettings, {"shortcut_dropout": 1.0}, "net.shortcut_dropout: 1.0"),
+        (NetSettings, {"weights": "w", "form": "preact"}, "leave out form$"),
+        (
+            NetSettings,
+            {"weights": "w", "shortcut_gate": "exclusive", "gate_bias": -6, "shortcut_scale": 0.0},
+            "leave out shortcut_gate, gate_bias, shortcut_scale$",
+        ),
         (OptimizerSettings, {"layer_decay": 0.0}, "optimizer.layer_decay: 0.0"),
         (OptimizerSettings, {"head_lr": -1.0}, "optimizer.head_lr: -1.0"),
         (OptimizerSettings, {"agc": 0.0}, "optimizer.agc: 0.0"),

@@ -62,6 +62,21 @@ TINY = {
         reduction=4,
     ),
     "eca": Architecture(depths=(1, 2, 1, 2), block="basic", width=8, attention="eca"),
+    "BN after addition": Architecture(
+        depths=(1, 2, 1, 2), block="bottleneck", width=8, form="bn_after_addition"
+    ),
+    "ReLU before addition": Architecture(
+        depths=(1, 2, 1, 2), block="basic", width=8, form="relu_before_addition"
+    ),
+    "ReLU-only": Architecture(
+        depths=(1, 2, 1, 2), block="basic", width=8, form="relu_only_preact", shortcut="A"
+    ),
+    "gated": Architecture(
+        depths=(1, 2, 1, 2), block="bottleneck", width=8, shortcut_gate="exclusive"
+    ),
+    "gated before": Architecture(
+        depths=(1, 2, 1, 2), block="basic", width=8, form="preact", shortcut_gate="shortcut_only"
+    ),
     "projecting": Architecture(
         depths=(1, 2, 2), block="basic", width=8, stem="cifar", shortcut="C"
     ),
@@ -293,7 +308,9 @@ def test_torchvisions_layer_getter_finds_the_same_maps(form):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("form", ["v1.5", "v1", "wide", "resnext", "preact", "basic", "resnet-rs"])
+@pytest.mark.parametrize(
+    "form", ["v1.5", "v1", "wide", "resnext", "preact", "basic", "resnet-rs", "ReLU-only", "gated"]
+)
 def test_a_faster_r_cnn_trains_a_step_on_it(form):
     torch.manual_seed(0)
     body = ResNet(TINY[form]).backbone(trainable_layers=2)

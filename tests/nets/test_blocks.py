@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from reference_nets import fill, preact_logits, residual_logits
+from reference_nets import fill, preact_logits, reordered_logits, residual_logits, weighed
 from torch import nn
 
 from resnet_hub.architecture import Architecture
@@ -16,6 +16,8 @@ DEPTHS = (2, 1, 2)
 SMALL = {"depths": DEPTHS, "width": 8, "classes": 5}
 STEMS = ["cifar", "imagenet"]
 BLOCKS = ["basic", "bottleneck"]
+REORDERED = ["bn_after_addition", "relu_before_addition", "relu_only_preact"]  # Fig. 4 b, c, d
+FORMS = ["residual", "preact", *REORDERED]
 
 
 def double_net(architecture: Architecture) -> ResNet:
@@ -85,6 +87,92 @@ def test_a_preactivation_net_computes_equation_9(stem, block, shortcut, stride_i
     x = images(stem)
     expected = preact_logits(net.state_dict(), x, depths=DEPTHS, stem=stem, stride_in=stride_in)
     torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.parametrize("form", REORDERED)
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+@pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
+def test_a_net_of_another_order_computes_its_panel_of_figure_4(
+    form, block, stem, shortcut, stride_in
+):
+    net = double_net(
+        Architecture(
+            **SMALL, block=block, stem=stem, shortcut=shortcut, form=form, stride_in=stride_in
+        )
+    )
+    x = images(stem)
+    expected = reordered_logits(
+        net.state_dict(), x, form=form, depths=DEPTHS, stem=stem, stride_in=stride_in
+    )
+    torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.parametrize("form", REORDERED)
+def test_another_order_of_the_layers_has_the_same_tensors_and_is_another_function(form):
+    nets = [fill(ResNet("cifar_resnet20", form=other)) for other in (form, "residual")]
+    assert list(nets[0].state_dict()) == list(nets[1].state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert not torch.allclose(nets[0](x), nets[1](x), rtol=0.1)
+
+
+WEIGHED = {  # gate, on the shortcut, on F
+    "half and half": ("none", 0.5, 0.5),
+    "half the shortcut": ("none", 0.5, 1.0),
+    "exclusive": ("exclusive", 1.0, 1.0),
+    "shortcut only": ("shortcut_only", 1.0, 1.0),
+    "gated and scaled": ("exclusive", 0.5, 2.0),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHED)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_branch_and_shortcut_are_weighed_as_figure_2_has_it(case, form, block, shortcut):
+    gate, on_shortcut, on_f = WEIGHED[case]
+    own = {"shortcut_gate": gate, "shortcut_scale": on_shortcut, "residual_scale": on_f}
+    net = double_net(Architecture(**SMALL, block=block, form=form, shortcut=shortcut, **own))
+    state, x = net.state_dict(), images("imagenet")
+    join = weighed(state, gate=gate, on_shortcut=on_shortcut, on_f=on_f)
+    options = {"depths": DEPTHS, "stem": "imagenet", "join": join}
+    if form == "residual":
+        expected = residual_logits(state, x, shortcut=shortcut, **options)
+    elif form == "preact":
+        expected = preact_logits(state, x, **options)
+    else:
+        expected = reordered_logits(state, x, form=form, **options)
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_a_shortcut_times_zero_is_the_plain_net():
+    # 1603.05027 Table 1, the row of 0 and 1: "This is a plain net".
+    net = fill(ResNet("cifar_resnet20", shortcut_scale=0))
+    plain = ResNet("cifar_plain20").eval()
+    plain.load_state_dict(net.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(net(x), plain(x))
+
+
+def test_a_gate_that_is_shut_leaves_the_residual_net():
+    # 1603.05027 §3.1: the more negative its bias, the closer 1 − g is to 1.
+    net = fill(ResNet("cifar_resnet20", shortcut_gate="shortcut_only"))
+    for unit in net.blocks:
+        unit.gate.bias.data.fill_(-1000)
+    residual = ResNet("cifar_resnet20").eval()
+    state = {name: t for name, t in net.state_dict().items() if ".gate." not in name}
+    residual.load_state_dict(state)
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(net(x), residual(x))
+
+
+def test_option_c_puts_a_1x1_convolution_on_every_shortcut():
+    # 1603.05027 Table 1's "1×1 conv shortcut" replaces the identities too.
+    with torch.device("meta"):
+        net = ResNet("cifar_resnet110", shortcut="C")
+    assert len(net.blocks) == 54
+    assert all(unit.downsample[0].kernel_size == (1, 1) for unit in net.blocks)
 
 
 def test_the_first_preactivation_unit_has_no_activation_of_its_own():
@@ -166,9 +254,11 @@ def test_a_left_out_branch_leaves_the_shortcut_alone(form):
     assert torch.equal(y[0], x[0])
 
 
-@pytest.mark.parametrize("form", ["residual", "preact", "plain"])
+@pytest.mark.parametrize("form", [*FORMS, "plain"])
 def test_units_do_not_change_what_they_are_given(form):
-    net = fill(ResNet(Architecture(**SMALL, block="basic", stem="cifar", form=form)))
+    gate = "none" if form == "plain" else "exclusive"
+    own = Architecture(**SMALL, block="basic", stem="cifar", form=form, shortcut_gate=gate)
+    net = fill(ResNet(own))
     for unit in net.blocks:
         x = torch.randn(2, unit.conv1.in_channels, 6, 6)
         before = x.clone()

@@ -38,14 +38,27 @@ def assert_same_step(one: ResNet, other: ResNet) -> None:
 
 
 @pytest.mark.parametrize("segment", [1, 2, 7])
-@pytest.mark.parametrize("form", ["residual", "preact", "plain"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("residual", "preact", "plain"),
+        *("bn_after_addition", "relu_before_addition", "relu_only_preact"),
+    ],
+)
 def test_a_step_is_the_same_with_and_without(form, segment):
     assert_same_step(small(form), small(form, checkpoint_blocks=segment))
 
 
 @pytest.mark.parametrize("segment", [1, 2])
-def test_a_step_is_the_same_with_stochastic_depth(segment):
-    options = {"stochastic_depth": 0.5}
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stochastic_depth": 0.5},
+        {"shortcut_dropout": 0.5},
+        {"stochastic_depth": 0.5, "shortcut_dropout": 0.5, "shortcut_gate": "exclusive"},
+    ],
+)
+def test_a_step_is_the_same_with_what_units_draw(options, segment):
     assert_same_step(small(**options), small(**options, checkpoint_blocks=segment))
 
 

@@ -42,6 +42,21 @@ NETS = {
         depths=(1, 1), block="basic", antialias="average", attention="eca", width=8, classes=3
     ),
     "blurred": Architecture(depths=(1, 1), block="basic", antialias="blur", width=8, classes=3),
+    "BN after addition": Architecture(
+        depths=(1, 1), block="basic", form="bn_after_addition", width=8, classes=3
+    ),
+    "ReLU before addition": Architecture(
+        depths=(1, 1), block="basic", form="relu_before_addition", width=8, classes=3
+    ),
+    "ReLU-only": Architecture(
+        depths=(1, 1), block="bottleneck", form="relu_only_preact", width=8, classes=3
+    ),
+    "gated": Architecture(
+        depths=(1, 1), block="basic", shortcut_gate="exclusive", width=8, classes=3
+    ),
+    "scaled": Architecture(
+        depths=(1, 1), block="basic", shortcut_scale=0.5, residual_scale=0.5, width=8, classes=3
+    ),
     "grey resnetv2": Architecture(
         depths=(1, 1), block="basic", form="preact", entry="own", width=8, in_channels=1
     ),

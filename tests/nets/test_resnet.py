@@ -18,6 +18,7 @@ from resnet_hub.randomness import sample_keys
 from resnet_hub.zoo import ARCHITECTURES, find_row
 
 SMALL = Architecture(depths=(2, 2, 2), block="basic", stem="cifar", width=8, classes=5)
+REORDERED = ["bn_after_addition", "relu_before_addition", "relu_only_preact"]
 RESIDUAL = [n for n, row in ARCHITECTURES.items() if row.architecture.form != "plain"]
 
 
@@ -51,6 +52,55 @@ def test_every_shortcut_option_counts_as_the_closed_form_says(name, option):
     net = on_meta(name, shortcut=option)
     assert net.architecture == replace(own, shortcut=option)
     assert learnable(net) == parameters(net.architecture)
+
+
+@pytest.mark.parametrize("form", ["residual", "preact", *REORDERED])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"shortcut": "C"},
+        {"shortcut_scale": 0},
+        {"shortcut_scale": 0.5, "residual_scale": 0.5},
+        {"shortcut_gate": "exclusive", "gate_bias": -6},
+        {"shortcut_gate": "shortcut_only"},
+        {"shortcut_dropout": 0.5},
+    ],
+    ids=str,
+)
+def test_two_steps_move_every_weight_of_a_twisted_net(form, options):
+    torch.manual_seed(0)
+    net = ResNet(SMALL, form=form, **{"shortcut": "A", **options})
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):
+        logits = net(torch.randn(4, 3, 16, 16), torch.arange(4))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+        optimizer.step()
+    for name, parameter in net.named_parameters():
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "same"),
+    [
+        ("cifar_resnet56", "plain", "cifar_plain56"),
+        ("cifar_plain56", "residual", "cifar_resnet56"),
+        ("cifar_resnet164", "preact", "cifar_preact_resnet164"),
+        ("resnetv2_50", "residual", "resnet50"),
+    ],
+)
+def test_the_form_replaces_the_rows(name, form, same):
+    assert on_meta(name, form=form).architecture == find_row(same).architecture
+
+
+def test_an_option_that_is_not_given_stays_the_architectures():
+    own = replace(SMALL, form="preact", shortcut_gate="exclusive", shortcut_scale=0.5)
+    assert on_meta(own).architecture == own
+    assert on_meta(own, shortcut_gate="none").architecture == replace(own, shortcut_gate="none")
+    assert on_meta(own, shortcut_scale=0).architecture.shortcut_scale == 0
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_plain20", "cifar_preact_resnet20"])
@@ -120,6 +170,9 @@ def test_an_imagenet_net_has_imagenet_preprocessing_and_a_cifar_net_its_own():
         ({"in_channels": 0}, "in_channels: 0"),
         ({"shortcut": "E"}, "shortcut: 'E'"),
         ({"zeros": "middle"}, "zeros: 'middle'"),
+        ({"form": "postact"}, "form: 'postact'"),
+        ({"shortcut_gate": "highway"}, "shortcut_gate: 'highway'"),
+        ({"residual_scale": 0}, "residual_scale: 0"),
         ({"stochastic_depth": 1.0}, "stochastic_depth: 1.0"),
         ({"stochastic_depth": -0.1}, "stochastic_depth: -0.1"),
         ({"stochastic_depth": float("nan")}, "stochastic_depth: nan"),
@@ -134,6 +187,9 @@ def test_a_value_that_no_net_can_have_is_refused_by_its_name(options, words):
 def test_a_plain_net_takes_no_shortcut():
     with pytest.raises(InvalidSetting, match="shortcut: a plain net has none"):
         on_meta("cifar_plain20", shortcut="B")
+    with pytest.raises(InvalidSetting, match="shortcut: a plain net has none"):
+        on_meta("cifar_resnet20", form="plain", shortcut="B")
+    assert on_meta("cifar_plain20", form="residual", shortcut="B").architecture.shortcut == "B"
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -163,16 +219,17 @@ def test_features_have_the_names_channels_and_strides_of_the_stages(name, side, 
     assert shapes == [(2, c, side // s, side // s) for c, s in zip(channels, strides, strict=True)]
 
 
-@pytest.mark.parametrize("form", ["residual", "plain", "preact"])
+@pytest.mark.parametrize("form", ["residual", "plain", "preact", *REORDERED])
 def test_the_last_feature_map_is_what_the_classifier_pools(form):
     net = fill(ResNet(replace(SMALL, form=form)))
     x = torch.randn(2, 3, 16, 16)
     last = net.features(x)["C4"]
     torch.testing.assert_close(net.fc(last.mean((2, 3))), net(x))
-    assert last.min() >= 0  # activated, in a pre-activation net too
+    if form != "relu_before_addition":  # whose projections are not activated
+        assert last.min() >= 0  # activated, in a pre-activation net too
 
 
-@pytest.mark.parametrize("form", ["residual", "plain", "preact"])
+@pytest.mark.parametrize("form", ["residual", "plain", "preact", *REORDERED])
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_feature_maps_are_not_written_over_by_later_layers(form, stem):
     net = fill(ResNet(replace(SMALL, form=form, stem=stem)))
@@ -283,6 +340,15 @@ def test_a_net_exports_with_a_free_batch_size(name):
     program = torch.export.export(net, (torch.randn(2, 3, 32, 32),), dynamic_shapes=dynamic)
     x = torch.randn(3, 3, 32, 32)
     torch.testing.assert_close(program.module()(x), net(x))
+
+
+@pytest.mark.parametrize("form", REORDERED)
+def test_a_gated_net_of_another_order_compiles_without_a_graph_break(form):
+    torch._dynamo.reset()
+    net = fill(on_meta(SMALL, form=form, shortcut_gate="exclusive", shortcut_scale=0.5))
+    x = torch.randn(2, 3, 16, 16)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), net(x))
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVE)

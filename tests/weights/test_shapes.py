@@ -40,6 +40,10 @@ def test_every_net_of_the_table_has_the_tensors_that_are_expected_of_it_in_their
         {"form": "preact", "shortcut": "D", "stem": "deep"},
         {"block": "basic", "shortcut": "D", "antialias": "blur", "stem": "cifar", "width": 5},
         {"depths": (1, 1), "width": 32, "groups": 4, "group_width": 16, "stem": "cifar"},
+        {"form": "bn_after_addition", "shortcut": "A", "block": "basic"},
+        {"form": "relu_only_preact", "shortcut_gate": "exclusive", "shortcut": "D"},
+        {"form": "preact", "shortcut_gate": "shortcut_only", "shortcut_scale": 0.5},
+        {"attention": "se", "shortcut_gate": "exclusive", "shortcut": "C"},
     ],
     ids=str,
 )

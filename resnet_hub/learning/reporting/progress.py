@@ -25,7 +25,7 @@ from resnet_hub.learning.plan import (
 from resnet_hub.learning.reporting.journal import MetricsFile
 from resnet_hub.learning.reporting.pace import Pace, duration
 from resnet_hub.learning.targets.class_weights import named, worded
-from resnet_hub.zoo import name_of
+from resnet_hub.zoo import title_of
 
 
 class Progress(Callback):
@@ -259,7 +259,7 @@ def outline(trainer: L.Trainer, module: Classifier) -> str:
     lr, weights = effective_lr(module.recipe.optimizer, images), module.class_weights
     told = f"; class weights: {worded(named(weights.weights, data.labels))}" if weights else ""
     return (
-        f"{name_of(net) or 'a net'}: {parameters(net):,} parameters; {images:,} images a step, "
+        f"{title_of(net)}: {parameters(net):,} parameters; {images:,} images a step, "
         f"{length.steps_per_epoch:,} steps an epoch, {length.steps:,} steps ({length.epochs:g} "
         f"epochs) in all; effective learning rate {lr:g}{told}"
     )

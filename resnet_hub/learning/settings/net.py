@@ -55,9 +55,10 @@ class NetSettings:
     checkpoint_blocks: int = 0
 
     def __post_init__(self) -> None:
-        if self.weights and (fixed := [name for name in _FIXED if getattr(self, name)]):
+        said = [name for name in _FIXED if getattr(self, name) != getattr(NetSettings, name)]
+        if self.weights and said:
             raise InvalidSetting(
-                f"net.weights: the weights fix the net; leave out {', '.join(fixed)}"
+                f"net.weights: the weights fix the net; leave out {', '.join(said)}"
             )
         if self.fresh_head and not self.weights:
             raise InvalidSetting("net.fresh_head: needs net.weights; without them all is fresh")

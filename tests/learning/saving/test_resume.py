@@ -21,6 +21,7 @@ AVERAGED = (
     *SIX,
     "--model.ema_decay=0.9",
     "--net.stochastic_depth=0.2",
+    "--net.shortcut_dropout=0.1",
     "--data.held_out=0",
 )
 AUGMENTED = (

@@ -1,0 +1,78 @@
+"""The logits of a test that is scored, kept on the way."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from resnet_hub.data.batches import Batch
+from resnet_hub.evaluation.cached import Logits
+
+
+class Collector(Callback):
+    """Keeps the logits of a test, beside its score: no second pass is needed.
+
+    Attributes:
+        logits: Of all ranks, in the split's order; known after the test, the same on every rank.
+            Images a second are counted from the second batch on, and each rank is taken to be as
+            fast as this one.
+    """
+
+    logits: Logits
+
+    def __init__(self) -> None:
+        self._rows = _Rows()
+        self._began, self._timed = 0.0, 0
+        self._speed: float | None = None
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take one batch and the logits that the step returned."""
+        self._rows.update(batch, outputs)  # on the CPU: what was computed is waited for
+        if batch_idx == 0:
+            self._began = time.perf_counter()
+        else:
+            self._timed += len(batch.labels)
+            self._speed = self._timed / (time.perf_counter() - self._began)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the ranks' parts together, while they still can talk."""
+        self._rows.to(pl_module.device)
+        indices, labels, values = self._rows.compute()
+        speed = None if self._speed is None else self._speed * trainer.world_size
+        self.logits = Logits(values, labels, indices, speed, from_cache=False)
+
+
+class _Rows(Metric):
+    """Rows of every rank, on the CPU and in the split's order."""
+
+    full_state_update = False
+    indices: list[Tensor]
+    labels: list[Tensor]
+    values: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__(compute_on_cpu=True)
+        for name in ("indices", "labels", "values"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, batch: Batch, logits: Tensor) -> None:
+        self.indices.append(batch.indices)
+        self.labels.append(batch.labels)
+        self.values.append(logits.float())
+
+    def compute(self) -> tuple[Tensor, ...]:
+        joined = [dim_zero_cat(x).cpu() for x in (self.indices, self.labels, self.values)]
+        order = joined[0].argsort()
+        return tuple(rows[order] for rows in joined)
