@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from resnet_hub.curves import draw_curves, draw_rates, read_metrics, series
+from resnet_hub.curves import draw_curves, draw_rates, read_metrics, seconds_at, series
 from resnet_hub.errors import CorruptFile
 
 HEADER = "epoch,step,train/loss,lr,train/top1,train/epoch_loss,val/top1,val/loss\n"
@@ -148,3 +148,13 @@ def test_losses_over_rates_are_drawn_with_what_is_suggested(
     assert marks == (["steepest descent, 0.01"] if suggestion else [])
     with Image.open(tmp_path / "rates.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_the_time_after_a_step_lies_between_those_that_were_logged():
+    rows = [
+        {"epoch": 0.0, "step": 9.0, "seconds": 20.0},
+        {"epoch": 0.0, "step": 12.0, "train/loss": 1.0},
+        {"epoch": 0.0, "step": 19.0, "seconds": 30.0},
+    ]
+    assert seconds_at(rows, [5, 10, 13, 20, 25]) == [10, 20, 23, 30, 30]
+    assert seconds_at(rows[1:2], [13]) == []

@@ -130,6 +130,7 @@ def _card(source: str) -> dict[str, Any]:
         "epochs": origin.epochs,
         "parent": origin.parent,
         "versions": origin.versions and dict(origin.versions),
+        "hardware": origin.hardware,
         "parity": origin.parity and str(origin.parity),
         "licence": origin.licence,
         "sha256": origin.sha256,

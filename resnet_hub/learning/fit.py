@@ -35,7 +35,13 @@ from resnet_hub.learning.saving.resuming import (
 )
 from resnet_hub.learning.saving.run import Run
 from resnet_hub.learning.settings import Recipe
-from resnet_hub.learning.trainer import instance, losses_named, make_trainer, refusals_named
+from resnet_hub.learning.trainer import (
+    hardware,
+    instance,
+    losses_named,
+    make_trainer,
+    refusals_named,
+)
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.randomness import key_of
 from resnet_hub.weights.card import Card, read_card
@@ -201,6 +207,7 @@ def _finish(
         scores=(measure(trainer, classifier, data),),
         parent=recipe.net.weights,
         versions=software(),
+        hardware=hardware(trainer),
     )
     if trainer.is_global_zero:
         classifier.finished.save_pretrained(run.model, provenance=origin)

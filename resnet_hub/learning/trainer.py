@@ -1,6 +1,7 @@
 """Lightning's Trainer, as this package uses it, and what it refuses in one line."""
 
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -75,6 +76,13 @@ def instance(entry: Any, section: str, kind: type) -> Any:
         return found(**entry.get("init_args", {}))
     except Exception as error:  # anyone's code
         raise InvalidSetting(f"{section}: {path} cannot be made ({error})") from error
+
+
+def hardware(trainer: L.Trainer) -> str:
+    """Return what a trainer trains on: its processes, and the device of this one."""
+    device = trainer.strategy.root_device
+    cores = "" if device.type == "cuda" else f" ({platform.machine()}, {os.cpu_count()} cores)"
+    return f"{trainer.world_size} × {device_name(device)}{cores}"
 
 
 def device_name(device: torch.device) -> str:

@@ -25,7 +25,7 @@ from resnet_hub.report.words import count
 _MATRIX = 20  # classes whose confusion is a table; of more the pairs alone are listed
 _SHORT = 3  # letters of a name that fits over a column
 _PAIRS = 10
-_CLASSES = 40  # classes that are listed; of more those with the largest error
+_CLASSES = 20  # classes that are listed; of more those with the largest error
 _EXAMPLES = 12  # pictures of a kind
 _FEW = 10  # images below which a bar says little, and is pale
 _AIR = 0.004  # between two bars

@@ -24,7 +24,14 @@ from resnet_hub.report.timing import Timing, timing
 from resnet_hub.report.words import amount, count, interval, percent, span
 from resnet_hub.weights.card import Card
 
-_FORMS = {"preact": "pre-activation residual"}
+_FORMS = {
+    "residual": "residual net",
+    "plain": "plain net",
+    "preact": "pre-activation residual net",
+    "bn_after_addition": "residual net, normalised after the additions,",
+    "relu_before_addition": "residual net, activated before the additions,",
+    "relu_only_preact": "residual net with ReLU alone before the convolutions",
+}
 _SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -144,8 +151,8 @@ def _run_lead(
 
 
 def _in_words(net: Architecture) -> str:
-    form = _FORMS.get(net.form, net.form.replace("_", " "))
-    return f"A {form} net of {net.layers} layers and {amount(parameters(net))} parameters"
+    size = f"{net.layers} layers and {amount(parameters(net))} parameters"
+    return f"A {_FORMS.get(net.form, 'net')} of {size}"
 
 
 def _score_in_words(card: Card, found: Measured | None) -> str:

@@ -142,6 +142,7 @@ def _provenance(card: Card) -> list[tuple[str, str | None]]:
         ("source", origin.source),
         ("commit", origin.commit),
         ("versions", versions or None),
+        ("trained on", origin.hardware),
         ("measured at", ", ".join(devices) or None),
         ("licence of the weights", origin.licence),
         ("weights' SHA-256", origin.sha256 or None),

@@ -108,7 +108,7 @@ def _sections(study: Studied, runs: Sequence[Trained]) -> list[Section]:
     if study.drawing:
         facts = {"drawing": study.drawing, "title": study.says("title")}
         sections.append(Section("figure", "Figure", "figure.html", facts))
-    if charts := curve_charts(runs):
+    if runs and (charts := curve_charts(runs)):
         note = "Every run as its folder tells it; seeds of one recipe as mean ± standard deviation."
         # One legend for all of them: each names every net.
         facts = {

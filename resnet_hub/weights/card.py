@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Card:
                 "architecture": self.architecture.to_dict(),
                 "preprocess": self.preprocess.to_dict(),
                 "labels": self.labels,
-                "provenance": asdict(self.provenance),
+                "provenance": self.provenance.to_dict(),
             }
             if self.temperature is not None:
                 content["temperature"] = self.temperature

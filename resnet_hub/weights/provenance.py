@@ -4,7 +4,7 @@ import math
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -168,6 +168,7 @@ class Provenance:
         parent: Weights that training began from.
         version: Version of this package that wrote the folder.
         versions: Of the software that trained or converted them, by name.
+        hardware: What trained them: processes and their devices.
         parity: Comparison with the net they were converted from.
 
     Raises:
@@ -185,6 +186,7 @@ class Provenance:
     parent: str | None = None
     version: str | None = None
     versions: Mapping[str, str] | None = None
+    hardware: str | None = None
     parity: Parity | None = None
 
     def __post_init__(self) -> None:
@@ -209,6 +211,13 @@ class Provenance:
             raise InvalidSetting(
                 f"licence: {self.licence!r} is no SPDX name, such as MIT or BSD-3-Clause"
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types, without the hardware where it is unknown: older cards stay as are."""
+        content = asdict(self)
+        if self.hardware is None:
+            del content["hardware"]
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Provenance":

@@ -143,6 +143,7 @@ def _facts(card: Card) -> list[str]:
         "epochs": origin.epochs,
         "parent": origin.parent,
         "versions": versions,
+        "hardware": origin.hardware,
         "parity": parity,
         "licence": origin.licence or "unstated",
         "temperature": card.temperature

@@ -99,6 +99,7 @@ def test_a_run_with_held_out_images_is_watched_on_them_and_only_in_the_end_teste
     ]
     (score,) = read_card(held_out / "model").provenance.scores
     assert (score.data, score.n) == ("Digits test", 360)
+    assert read_card(held_out / "model").provenance.hardware.startswith("1 × cpu (")
     net = ResNet.from_pretrained(held_out / "model")
     right, images = 0, _test_images()
     with torch.inference_mode():

@@ -115,5 +115,6 @@ def test_the_wheel_takes_them_along(tmp_path):
     inside = "resnet_hub/weights/packaged/cifar_resnet20.c10jpeg"
     assert {f"{inside}/{n}" for n in ("config.json", "model.safetensors", "README.md")} <= names
     assert "resnet_hub/weights/catalog.csv" in names
+    assert "resnet_hub/report/templates/page.html" in names
     assert "resnet_hub/weights/packaged/README.md" in names
     assert not any(name.startswith("tools") for name in names)
