@@ -124,6 +124,17 @@ class Preprocess:
         A uint8 batch ``(N, C, H, W)`` is cropped whole.
 
         Raises:
+            InvalidSetting: See :meth:`resized`.
+            BadData: See :meth:`resized`.
+        """
+        return _crop_centre(self.resized(image), self.size)
+
+    def resized(self, image: "Image.Image | Tensor") -> Tensor:
+        """Resize, and crop nothing; still uint8, ``(channels, H, W)``.
+
+        A uint8 batch ``(N, C, H, W)`` is resized whole.
+
+        Raises:
             InvalidSetting: A tensor that is not uint8 ``(C, H, W)``, or whose channels differ from
                 what the net takes.
             BadData: An image without pixels, or too long and thin to be resized.
@@ -142,7 +153,7 @@ class Preprocess:
                 f"preprocess: the image has {pixels.shape[-3]} channels, the net takes "
                 f"{self.channels}"
             )
-        return _crop_centre(pixels, self.size)
+        return pixels
 
     def window(self, height: int, width: int) -> tuple[float, float, float, float]:
         """Return what :meth:`crop` keeps of an image: left, top, right, bottom, in its own pixels.

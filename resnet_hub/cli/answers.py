@@ -13,8 +13,8 @@ from resnet_hub.paths import expanded
 
 if TYPE_CHECKING:
     from resnet_hub.data.module import DataModule
-    from resnet_hub.evaluation.cached import Logits
     from resnet_hub.evaluation.calibration import Calibration
+    from resnet_hub.evaluation.collected import Logits
     from resnet_hub.evaluation.real import Labels, Real
     from resnet_hub.evaluation.summary import Summary
 

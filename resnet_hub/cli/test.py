@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
     from resnet_hub.data.module import DataModule
-    from resnet_hub.evaluation.cached import Logits
+    from resnet_hub.evaluation.collected import Logits
     from resnet_hub.nets.resnet import ResNet
     from resnet_hub.preprocess import Preprocess
     from resnet_hub.weights.provenance import Score
@@ -245,9 +245,8 @@ def _score(
 def _validated(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Logits":
     """Return a net's logits for its validation split, on one device: this process alone is left."""
     from resnet_hub.cli import stdout
-    from resnet_hub.evaluation.cached import Logits, one_device, outputs
+    from resnet_hub.evaluation.cached import logits
 
     kept = {name: options[name] for name in ("accelerator", "precision") if name in options}
     with stdout.clear():
-        found = outputs(net, data, "val", name="logits", trainer=one_device(kept))
-    return Logits(found.values, found.labels, found.indices, None, found.from_cache)
+        return logits(net, data, split="val", trainer=kept)

@@ -81,6 +81,15 @@ class ArrayDataset:
         """Return the same samples without a policy; they are cropped on the device."""
         return ArrayDataset(self.images, self.labels, self.seed, self.rows)
 
+    def as_resized(self, preprocess: Preprocess) -> "ArrayDataset":
+        """Return the same as :meth:`as_evaluated`; they are resized on the device."""
+        return self.as_evaluated(preprocess)
+
+    @property
+    def uniform(self) -> bool:
+        """All images have one shape."""
+        return True
+
     def mean_image(self) -> tuple[float, ...]:
         """Return the split's mean image: ``C·H·W`` numbers in [0, 1], rounded to 6 decimals."""
         total = torch.zeros(self.images.shape[1:], dtype=torch.int64)

@@ -100,6 +100,15 @@ class BatchedDataset(Protocol):
         """Return the same samples as evaluation reads them: nothing is random, none stands in."""
         ...
 
+    def as_resized(self, preprocess: Preprocess) -> "BatchedDataset":
+        """Return the same, but not cropped: a batch holds images of one shape."""
+        ...
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all images have one shape; else a batch holds a single one."""
+        ...
+
 
 def check_labels(dataset: BatchedDataset, classes: int, where: str) -> None:
     """Check that each sample is of one of so many classes.

@@ -42,6 +42,7 @@ class ImageFiles:
 
     Attributes:
         labels: int64 ``(M,)``.
+        uniform: Whether the transform makes all images of one shape.
 
     Args:
         samples: Path and label of every image.
@@ -94,6 +95,7 @@ class ImageFiles:
         self.channels = channels
         self.seed, self.exif, self.on_bad_image, self.fill = seed, exif, on_bad_image, fill
         self.balanced = balanced
+        self.uniform = True
 
     def __len__(self) -> int:
         """Return M, the number of images."""
@@ -132,9 +134,18 @@ class ImageFiles:
 
     def as_evaluated(self, preprocess: Preprocess) -> "ImageFiles":
         """Return the same images, cropped at the centre; one that is skipped leaves a gap."""
+        return self._plain(preprocess.size, preprocess.crop)
+
+    def as_resized(self, preprocess: Preprocess) -> "ImageFiles":
+        """Return the same images, resized and whole, one of which is a batch."""
+        whole = self._plain(preprocess.size, preprocess.resized)
+        whole.uniform = False
+        return whole
+
+    def _plain(self, size: int, transform: Transform) -> "ImageFiles":
         plain = copy(self)
-        plain.sizes, plain.fill, plain.balanced = ((0, preprocess.size),), False, False
-        plain.transforms = {preprocess.size: preprocess.crop}
+        plain.sizes, plain.fill, plain.balanced = ((0, size),), False, False
+        plain.transforms = {size: transform}
         return plain
 
     def path(self, index: int) -> str:

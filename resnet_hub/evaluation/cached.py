@@ -2,27 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from resnet_hub.data.batches import BatchedDataset, BatchSampler
+from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.errors import BadData, Diverged, InvalidSetting
+from resnet_hub.evaluation.collected import Collector, Logits
+from resnet_hub.evaluation.ensemble import ensemble
 from resnet_hub.evaluation.restricted import answering
 from resnet_hub.evaluation.scoring import quiet_trainer
+from resnet_hub.evaluation.views import Views, view_logits
 from resnet_hub.learning.plan import check_channels, check_match
-from resnet_hub.learning.trainer import losses_named
+from resnet_hub.learning.trainer import losses_named, refusals_named
 from resnet_hub.nets.resnet import ResNet
-from resnet_hub.weights.outputs import kept
+from resnet_hub.weights.outputs import Tensors, find, keep, kept
 from resnet_hub.weights.provenance import software
 from resnet_hub.weights.store import tensors_sha256
 from resnet_hub.zoo import title_of
 
-_OPTIONS = ("accelerator", "devices", "precision")
+_OPTIONS = ("accelerator", "devices", "precision", "strategy")
 
 
 @dataclass(frozen=True)
@@ -34,31 +37,14 @@ class Outputs:
         labels: int64 ``(N,)``, the data set's.
         from_cache: Whether no forward pass was needed.
         indices: int64 ``(N,)``, their numbers in the split.
+        images_per_s: As measured when they were computed; ``None`` of a single batch.
     """
 
     values: Tensor
     labels: Tensor
     from_cache: bool
-    indices: Tensor
-
-
-@dataclass(frozen=True)
-class Logits:
-    """What a net answered for the images of ``data.tested`` that could be read, in order.
-
-    Attributes:
-        values: float32 ``(N, classes)``.
-        labels: int64 ``(N,)``, the data set's.
-        indices: int64 ``(N,)``, their numbers in the split.
-        images_per_s: As measured when they were computed; ``None`` where that was not.
-        from_cache: Whether no forward pass was needed.
-    """
-
-    values: Tensor
-    labels: Tensor
     indices: Tensor
     images_per_s: float | None
-    from_cache: bool
 
 
 def pooled(net: ResNet, images: Tensor) -> Tensor:
@@ -67,24 +53,11 @@ def pooled(net: ResNet, images: Tensor) -> Tensor:
     return torch.flatten(net.avgpool(last), 1)
 
 
-def answered(net: ResNet, images: Tensor) -> Tensor:
-    """Return a net's logits, float ``(N, classes)``, of preprocessed images."""
-    found: Tensor = net(images)
-    return found
-
-
-OUTPUTS: Mapping[str, Callable[[ResNet, Tensor], Tensor]] = {
-    "features": pooled,
-    "logits": answered,
-}
-"""What can be kept, by the name that its key has: preprocessed images to one row each."""
-
-
-def one_device(options: Mapping[str, Any]) -> L.Trainer:
-    """Return a trainer to compute outputs by: it says on which device, and at which precision.
+def placed(options: Mapping[str, Any]) -> L.Trainer:
+    """Return a trainer to compute outputs by: it says on which devices, and at which precision.
 
     Raises:
-        InvalidSetting: Lightning refuses the options, they ask for several devices, or are others.
+        InvalidSetting: Lightning refuses the options, or they are others.
     """
     for name in options:
         if name not in _OPTIONS:
@@ -92,7 +65,16 @@ def one_device(options: Mapping[str, Any]) -> L.Trainer:
                 f"trainer.{name}: has no effect here; of the trainer's options only "
                 f"{', '.join(_OPTIONS)} have"
             )
-    trainer = quiet_trainer({"devices": 1, **options})
+    return quiet_trainer({"devices": 1, **options})
+
+
+def one_device(options: Mapping[str, Any]) -> L.Trainer:
+    """Return :func:`placed`'s trainer for what is computed on one device alone.
+
+    Raises:
+        InvalidSetting: See there; or they ask for several devices.
+    """
+    trainer = placed(options)
     if trainer.world_size > 1:
         raise InvalidSetting(
             f"trainer.devices: {trainer.world_size} processes; features are computed on one device"
@@ -101,21 +83,24 @@ def one_device(options: Mapping[str, Any]) -> L.Trainer:
 
 
 def outputs(
-    net: ResNet, data: DataModule, split: Split, *, name: str = "features", trainer: L.Trainer
+    net: ResNet, data: DataModule, split: Split, *, trainer: L.Trainer, views: Views | None = None
 ) -> Outputs:
     """Return what a net gives for each image of a split, read as for evaluation, in order.
 
-    Kept under the SHA-256 of the weights, the architecture, the data's stamp, preprocessing,
+    Kept under the SHA-256 of the weights, the architecture, the data's stamp, preprocessing, views,
     precision, kind of device and software: nothing that changes a number is left out, but for the
-    batch size, which may change the last bits.
+    batch size and the number of devices, which may change the last bits. On several devices each
+    image is seen once, and every rank is given them all; the first one alone has to do with the
+    cache.
 
     Args:
-        net: The net; in evaluation mode, and on the trainer's device, afterwards. Its classes may
-            be others than the data's.
+        net: The net; in evaluation mode, and on the CPU, afterwards. Its classes may be others than
+            the data's.
         data: Opened with the net's own preprocessing.
         split: Also ``train``: without augmentation.
-        name: One of :data:`OUTPUTS`.
-        trainer: See :func:`one_device`.
+        trainer: See :func:`placed`.
+        views: Gives logits, of one of :meth:`Views.passes`; ``None``: features, what the head is
+            given of the central crop.
 
     Raises:
         InvalidSetting: The net takes other image channels.
@@ -125,78 +110,146 @@ def outputs(
         ResNetHubError: There is no place for the cache.
     """
     check_channels(net, data)
-    images = data.split(split).as_evaluated(data.preprocess)
+    one_pass = _Pass(net, data, split, views)
+    name = "features" if views is None else "logits"
     key = {
         "outputs": name,
         "weights": tensors_sha256(net.state_dict()),
         "architecture": net.architecture.to_dict(),
-        "data": images.stamp(),
+        "data": one_pass.images.stamp(),
         "preprocess": data.preprocess.to_dict(),
         "precision": str(trainer.precision),
         "device": trainer.strategy.root_device.type,
         "software": software(),
     }
+    if views is not None:
+        key["views"] = views.to_dict()
 
     def compute() -> dict[str, Tensor]:
-        return _computed(net, data, split, images, OUTPUTS[name], trainer)
+        return _computed(one_pass, trainer)
 
-    where = f"{data.described} {split}"
-    about = f"{name} of {title_of(net.architecture)} for {where}, {trainer.precision}"
-    found, from_cache = kept(key, compute, about=about)
+    about = f"{name} of {title_of(net.architecture)} for {one_pass.where}, {trainer.precision}"
+    if trainer.world_size == 1:
+        found, from_cache = kept(key, compute, about=about)
+    else:
+        found, from_cache = _shared(key, compute, about=about, trainer=trainer)
     indices = found["indices"]
-    return Outputs(found["values"], images.targets[indices], from_cache, indices)
+    pace = float(found["images_per_s"])
+    return Outputs(
+        found["values"],
+        one_pass.images.targets[indices],
+        from_cache,
+        indices,
+        pace if pace > 0 else None,
+    )
 
 
-def logits(net: ResNet, data: DataModule, *, trainer: Mapping[str, Any]) -> Logits:
-    """Return a net's logits for ``data.tested``, kept as :func:`outputs` keeps them.
+def logits(
+    net: ResNet,
+    data: DataModule,
+    views: Views | None = None,
+    *,
+    split: Split | None = None,
+    trainer: Mapping[str, Any],
+) -> Logits:
+    """Return a net's logits for a split, kept as :func:`outputs` keeps them.
 
     Args:
         net: The net; its classes are the data's.
         data: Opened with the net's own preprocessing.
-        trainer: Lightning's ``Trainer`` options ``accelerator``, ``devices``, ``precision``.
+        views: The looks at each picture; by default its central crop.
+        split: By default the tested one.
+        trainer: Lightning's ``Trainer`` options: those of :func:`placed`.
 
     Raises:
-        InvalidSetting: Net, data or options do not go together.
+        InvalidSetting: Net, data, views or options do not go together.
         ResNetHubError: See :func:`outputs`.
     """
+    views = (views or Views()).resolved(data.preprocess)
     net = answering(net, data)
     check_match(net, data)
-    found = outputs(net, data, data.tested, name="logits", trainer=one_device(trainer))
-    return Logits(found.values, found.labels, found.indices, None, found.from_cache)
+    where, trained = split or data.tested, placed(trainer)
+    parts = [outputs(net, data, where, trainer=trained, views=part) for part in views.passes()]
+    found = [Logits(x.values, x.labels, x.indices, x.images_per_s, x.from_cache) for x in parts]
+    return found[0] if len(found) == 1 else ensemble(found, average=views.average)
 
 
-@torch.no_grad()
-def _computed(
-    net: ResNet,
-    data: DataModule,
-    split: Split,
-    images: BatchedDataset,
-    function: Callable[[ResNet, Tensor], Tensor],
-    trainer: L.Trainer,
-) -> dict[str, Tensor]:
-    device, where = trainer.strategy.root_device, f"{data.described} {split}"
-    net.eval().to(device)
-    loader = BatchLoader(
-        images,
-        BatchSampler(len(images), data.settings.batch_size, seed=None),
-        workers=data.settings.workers,
-        timeout=data.settings.timeout,
-        name=where,
-    )
-    values, indices = [], []
-    with losses_named(data, train=False), trainer.precision_plugin.forward_context():
-        for batch in loader:
-            if not len(batch.labels):  # not one of them could be read
-                continue
-            prepared = data.prepare(batch.moved(device), train=False)
-            values.append(function(net, prepared.images).float().cpu())
-            indices.append(batch.indices)
-    if not values:
-        raise BadData(f"{where}: there is no image in it")
-    joined = torch.cat(values)
-    if not joined.isfinite().all():
-        raise Diverged(
-            f"net: gives numbers that are not finite for {where}: its weights are not, or lead to "
-            "such; export an earlier checkpoint"
+class _Pass(L.LightningModule):
+    """A pass over a split by Lightning's test loop, which knows devices, ranks and precision."""
+
+    def __init__(
+        self, net: ResNet, data: DataModule, split: Split, views: Views | None = None
+    ) -> None:
+        super().__init__()
+        self.net, self.data, self.views = net, data, views
+        self.where = f"{data.described} {split}"
+        self.whole = views is not None and views.whole
+        own = data.preprocess
+        self.reading = own if views is None else views.reading(own)
+        images = data.split(split)
+        self.images: BatchedDataset = (
+            images.as_resized(self.reading) if self.whole else images.as_evaluated(own)
         )
-    return {"values": joined, "indices": torch.cat(indices)}
+
+    def test_dataloader(self) -> BatchLoader:
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        settings = self.data.settings
+        size = settings.batch_size if self.images.uniform else 1
+        return BatchLoader(
+            self.images,
+            BatchSampler(len(self.images), size, seed=None, rank=rank, ranks=ranks),
+            workers=settings.workers,
+            timeout=settings.timeout,
+            name=self.where,
+        )
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        preprocess, views = self.data.preprocess, self.views
+        if views is None:
+            return pooled(self.net, self.data.prepare(batch, train=False).images)
+        seen = self.reading.resized if self.whole else preprocess.crop
+        most = self.data.settings.batch_size
+        return view_logits(self.net, seen(batch.images), preprocess, views, most=most)
+
+
+def _computed(one_pass: _Pass, trainer: L.Trainer) -> dict[str, Tensor]:
+    collector = Collector()
+    callbacks = cast(Any, trainer).callbacks
+    callbacks.append(collector)
+    try:
+        with refusals_named(), losses_named(one_pass.data, train=False):
+            trainer.test(one_pass, verbose=False)
+    finally:
+        callbacks.remove(collector)
+    # What Lightning computes in inference mode could not be learnt from; a copy can.
+    found = collector.logits
+    values, indices = found.values.clone(), found.indices.clone()
+    if not len(values):
+        raise BadData(f"{one_pass.where}: there is no image in it")
+    if not values.isfinite().all():
+        raise Diverged(
+            f"net: gives numbers that are not finite for {one_pass.where}: its weights are not, or "
+            "lead to such; export an earlier checkpoint"
+        )
+    pace = torch.tensor(found.images_per_s or 0.0, dtype=torch.float64)
+    return {"values": values, "indices": indices, "images_per_s": pace}
+
+
+def _shared(
+    key: Mapping[str, Any], compute: Callable[[], Tensors], *, about: str, trainer: L.Trainer
+) -> tuple[Tensors, bool]:
+    """Return what :func:`kept` does to each process of a group on one machine.
+
+    None may wait for another one's lock while that one waits for it in the pass. Before there is
+    a group, every process looks for itself: Lightning starts the others where the first has found
+    nothing, and whoever started them all gave them one cache.
+    """
+    found = find(key)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        found = trainer.strategy.broadcast(found)
+    if found is not None:
+        return found, True
+    made = compute()
+    if trainer.is_global_zero:
+        keep(key, made, about=about)
+    return made, False

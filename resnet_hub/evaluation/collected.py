@@ -1,6 +1,7 @@
-"""The logits of a test that is scored, kept on the way."""
+"""The logits of a pass over a data set, put together from every rank."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -10,11 +11,31 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from resnet_hub.data.batches import Batch
-from resnet_hub.evaluation.cached import Logits
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a net, or an ensemble, answered for images that could be read, in order.
+
+    Attributes:
+        values: float32 ``(N, classes)``; of several looks at a picture their average (see
+            :func:`~resnet_hub.evaluation.views.averaged`).
+        labels: int64 ``(N,)``, the data set's.
+        indices: int64 ``(N,)``, their numbers in the split.
+        images_per_s: As measured when they were computed, without start-up; ``None`` where there
+            was but one batch.
+        from_cache: Whether no forward pass was needed.
+    """
+
+    values: Tensor
+    labels: Tensor
+    indices: Tensor
+    images_per_s: float | None
+    from_cache: bool
 
 
 class Collector(Callback):
-    """Keeps the logits of a test, beside its score: no second pass is needed.
+    """Keeps what the steps of a test return, a row an image; beside its score, if it has one.
 
     Attributes:
         logits: Of all ranks, in the split's order; known after the test, the same on every rank.
@@ -49,7 +70,10 @@ class Collector(Callback):
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the ranks' parts together, while they still can talk."""
         self._rows.to(pl_module.device)
+        # Torchmetrics gives a single number without its axis.
         indices, labels, values = self._rows.compute()
+        indices, labels = indices.reshape(-1), labels.reshape(-1)
+        values = values.reshape(len(indices), -1)
         speed = None if self._speed is None else self._speed * trainer.world_size
         self.logits = Logits(values, labels, indices, speed, from_cache=False)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from resnet_hub.data.batches import Selection
 from resnet_hub.data.module import DataModule
 from resnet_hub.errors import InvalidSetting, printable
-from resnet_hub.evaluation.cached import Logits
+from resnet_hub.evaluation.collected import Logits
 from resnet_hub.evaluation.gradcam import gradcam, placed
 from resnet_hub.evaluation.heat import enlarged, overlay
 from resnet_hub.figures import panels

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.evaluation.cached import Logits
 from resnet_hub.evaluation.calibration import (
     Calibration,
     calibration,
     cross_fitted,
     fit_temperature,
 )
+from resnet_hub.evaluation.collected import Logits
 from resnet_hub.metrics import bootstrap
 
 

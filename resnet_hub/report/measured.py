@@ -12,8 +12,8 @@ from torch import Tensor
 
 from resnet_hub.data.batches import Selection
 from resnet_hub.data.module import DataModule
-from resnet_hub.evaluation.cached import Logits
 from resnet_hub.evaluation.calibration import Calibration
+from resnet_hub.evaluation.collected import Logits
 from resnet_hub.evaluation.summary import Summary, summarise
 from resnet_hub.figures import PALETTE
 from resnet_hub.randomness import permutation

@@ -45,21 +45,33 @@ def kept(
     Raises:
         ResNetHubError: There is no place for a cache, or whatever ``make`` raises.
     """
-    text = json.dumps(key, sort_keys=True)
-    folder = root() / _NAME / hashlib.sha256(text.encode()).hexdigest()
-    if (found := _read(folder, text)) is not None:
+    if (found := find(key)) is not None:
         return found, True
-    with locked(folder):
-        if (found := _read(folder, text)) is not None:  # another process made them meanwhile
+    with locked(_folder(key)):
+        if (found := find(key)) is not None:  # another process made them meanwhile
             return found, True
         made = make()
-        metadata = {"key": text, "about": about, "sha256": tensors_sha256(made)}
-        try:
-            shutil.rmtree(folder, ignore_errors=True)  # what is damaged, or a kill left half done
-            write_tensors(folder / _FILE, made, metadata=metadata)
-        except ResNetHubError as error:
-            _log.warning("not kept: %s", error)
+        _write(key, made, about=about)
     return made, False
+
+
+def find(key: Mapping[str, Any]) -> Tensors | None:
+    """Return the tensors that the cache holds under a key, if it does.
+
+    Raises:
+        ResNetHubError: There is no place for a cache.
+    """
+    return _read(_folder(key), _text(key))
+
+
+def keep(key: Mapping[str, Any], made: Tensors, *, about: str) -> None:
+    """Keep what was made without :func:`kept`: by several processes, which share no lock.
+
+    Raises:
+        ResNetHubError: There is no place for a cache.
+    """
+    with locked(_folder(key)):
+        _write(key, made, about=about)
 
 
 def entries(source: str | None = None) -> list[Entry]:
@@ -82,6 +94,24 @@ def clear(source: str | None = None) -> list[Entry]:
     if source is None:
         shutil.rmtree(root() / _NAME, ignore_errors=True)
     return gone
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
+def _folder(key: Mapping[str, Any]) -> Path:
+    return root() / _NAME / hashlib.sha256(_text(key).encode()).hexdigest()
+
+
+def _write(key: Mapping[str, Any], made: Tensors, *, about: str) -> None:
+    folder = _folder(key)
+    metadata = {"key": _text(key), "about": about, "sha256": tensors_sha256(made)}
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # what is damaged, or a kill left half done
+        write_tensors(folder / _FILE, made, metadata=metadata)
+    except ResNetHubError as error:
+        _log.warning("not kept: %s", error)
 
 
 def _read(folder: Path, key: str) -> Tensors | None:

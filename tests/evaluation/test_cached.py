@@ -251,7 +251,7 @@ def test_a_split_that_is_not_there_is_refused(tmp_path: Path):
     ("options", "message"),
     [
         ({"limit_test_batches": 1}, "trainer.limit_test_batches: has no effect here"),
-        ({"devices": 2, "strategy": "ddp"}, "trainer.strategy: has no effect here"),
+        ({"devices": 2, "strategy": "ddp"}, "2 processes; features are computed on one device"),
         ({"devices": 2}, "trainer.devices: 2 processes; features are computed on one device"),
         ({"accelerator": "gpu"}, "trainer: No supported gpu backend found"),
     ],

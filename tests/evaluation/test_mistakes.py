@@ -9,7 +9,7 @@ from resnet_hub.data.batches import Selection
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.evaluation.cached import Logits
+from resnet_hub.evaluation.collected import Logits
 from resnet_hub.evaluation.mistakes import Mistake, draw_mistakes, mistakes_of
 from resnet_hub.nets.resnet import ResNet
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from resnet_hub.data.digits import Digits
-from resnet_hub.evaluation.cached import Logits
+from resnet_hub.evaluation.collected import Logits
 from resnet_hub.report.measured import calibration_section, confusion_section, measured
 
 
