@@ -101,7 +101,7 @@ def scaled(depth: int, shortcut: float, branch: float) -> Member:
 def gated(depth: int, gate: str, bias: float) -> Member:
     """Return a net with gates, ``exclusive`` or ``shortcut_only``; 1603.05027 §3.1."""
     own = {"net.shortcut_gate": gate, "net.gate_bias": bias}
-    label = f"{gate.replace('_', '-')} gate, bias {bias:g}"
+    label = f"{gate.replace('_', '-')} gate, bias {bias:g}".replace(" -", " −")
     return _gated(depth, label, own, f"{gate}_gate{bias:g}")
 
 
