@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BEGINNING = 0.1  # of the iterations; what lies higher than all that follows needs no room
+_APART = 0.1  # of a row: training and test errors may be the same
 
 
 def draw_study(design: Study, outcomes: Sequence[Outcome]) -> "Figure":
@@ -90,23 +91,27 @@ def _top(charts: Sequence["Axes"]) -> float:
 def _draw_finals(axes: "Axes", members: Sequence[Member], outcomes: Sequence[Outcome]) -> None:
     """Draw each net's final errors: test with the interval of its images, training, and seeds."""
     for row, member in enumerate(members):
-        for split, colour in (("train", PALETTE[1]), ("test", PALETTE[0])):
+        for split, colour, place in (
+            ("train", PALETTE[1], row + _APART),
+            ("test", PALETTE[0], row - _APART),
+        ):
             errors = finals("train" if split == "train" else "test", member, outcomes)
             if not errors:
                 continue
             mean = mean_error(errors)
             low, high = mean.interval
-            axes.plot([100 * low, 100 * high], [row, row], color=colour, linewidth=1.5)
-            axes.plot([100 * e.share for e in errors], [row] * len(errors), "|", color=colour)
+            axes.plot([100 * low, 100 * high], [place, place], color=colour, linewidth=1.5)
+            axes.plot([100 * e.share for e in errors], [place] * len(errors), "|", color=colour)
             filled = colour if split == "test" else "white"
-            axes.plot(100 * mean.share, row, "o", color=colour, markerfacecolor=filled)
+            axes.plot(100 * mean.share, place, "o", color=colour, markerfacecolor=filled)
     for name, colour, filled in (
         ("test", PALETTE[0], PALETTE[0]),
         ("training", PALETTE[1], "white"),
     ):
         axes.plot([], [], "o", color=colour, markerfacecolor=filled, label=name)
     axes.set_yticks(range(len(members)), [member.label for member in members])
-    axes.set(title="after the last step", xlabel="top-1 error (%)")
-    axes.set_ylim(len(members) - 0.5, -0.5)
+    title = f"{members[0].panel}, after the last step"
+    axes.set(title=title, xlabel="top-1 error (%)")
+    axes.set_ylim(len(members) + 0.7, -0.5)  # room for the legend below
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right", ncols=2)
