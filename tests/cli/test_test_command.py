@@ -338,7 +338,7 @@ def test_errors_and_what_is_asked_for_beside_them_are_those_of_the_logits(
     assert sum(int(row["right"]) for row in rows) == int(confusion.diagonal().sum())
     net, data = ResNet.from_pretrained(run / "model"), Digits()
     batch = next(iter(data.open().test_dataloader()))
-    chances = net(net.preprocess.normalise(batch.images[:9])).softmax(1)
+    chances = net(net.preprocess.normalise(batch.images[:9])).softmax(1).detach()
     for row, chance, label in zip(rows, chances, batch.labels, strict=False):
         best = int(chance.argmax())
         assert (row["class"], row["answer"]) == (str(int(label)), str(best))
