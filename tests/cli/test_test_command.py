@@ -344,7 +344,7 @@ def test_errors_and_what_is_asked_for_beside_them_are_those_of_the_logits(
         assert (row["class"], row["answer"]) == (str(int(label)), str(best))
         assert float(row["probability"]) == pytest.approx(float(chance[best]), abs=1e-5)
     assert command("test", run, "--per-class", "--no-record") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 6 + 1 + 10
+    assert len(capsys.readouterr().out.splitlines()) == 6 + (1 + 10) + 1
 
 
 def test_a_temperature_is_fitted_on_the_runs_own_validation_split_and_kept(
