@@ -239,6 +239,8 @@ def _score(
     for line in lines(wanted, summary, real):
         say(line)
     say(f"not recorded: {obstacle}" if obstacle else f"recorded in {model}")
+    if "--calibrate" in on:
+        say(f"temperature written into {model}")
     return 0
 
 
