@@ -220,7 +220,7 @@ def _score(
     validation = None
     if "--calibrate" in on and own_split and data.tested == "test" and "val" in data.splits:
         validation = _validated(net, data, recipe.trainer)
-    summary = summarise(logits, data.labels, seed=recipe.seed, validation=validation)
+    summary = summarise(logits, data.labels, validation=validation)
     real = None
     if wanted.real is not None:
         from resnet_hub.evaluation.real import real_score
@@ -239,6 +239,8 @@ def _score(
     for line in lines(wanted, summary, real):
         say(line)
     say(f"not recorded: {obstacle}" if obstacle else f"recorded in {model}")
+    if "--calibrate" in on:
+        say(f"temperature written into {model}")
     return 0
 
 
