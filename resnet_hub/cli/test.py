@@ -220,7 +220,7 @@ def _score(
     validation = None
     if "--calibrate" in on and own_split and data.tested == "test" and "val" in data.splits:
         validation = validated(net, data, recipe.trainer)
-    summary = summarise(logits, data.labels, seed=recipe.seed, validation=validation)
+    summary = summarise(logits, data.labels, validation=validation)
     real = None
     if wanted.real is not None:
         from resnet_hub.evaluation.real import real_score

@@ -79,7 +79,7 @@ def measured(found: Logits, data: DataModule, *, validation: Logits | None = Non
     Raises:
         ResNetHubError: Pictures that cannot be read.
     """
-    summary = summarise(found, data.labels, seed=data.seed, validation=validation)
+    summary = summarise(found, data.labels, validation=validation)
     probabilities, answers = found.values.double().softmax(1).max(1)
     right = answers == found.labels
     surest = torch.argsort(probabilities, descending=True, stable=True)

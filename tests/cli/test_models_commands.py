@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from small_runs import command, fit, refusal
 
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.folder import amend_card
 from resnet_hub.weights.store import sha256_of, write_tensors
 
 
@@ -73,6 +75,21 @@ def test_predict_for_people_has_a_line_for_each_guess(run: Path, digit: Path, ca
     assert len(lines) == 5
     shares = [float(line.split("%")[0]) for line in lines]
     assert shares == sorted(shares, reverse=True)
+
+
+def test_predict_goes_by_the_cards_temperature_and_says_so(model: Path, digit: Path, capsys):
+    amend_card(model, lambda card: replace(card, temperature=2.5))
+    assert command("predict", model, digit, "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    net = ResNet.from_pretrained(model)
+    with torch.inference_mode():
+        expected = (net(net.preprocess(Image.open(digit))[None]) / 2.5).softmax(1)[0].topk(5)
+    found = [guess["probability"] for guess in answer["top5"]]
+    assert found == pytest.approx(expected.values.tolist())
+    assert answer["temperature"] == 2.5
+    assert command("predict", model, digit) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert head == "probabilities at the card's temperature, 2.5"
 
 
 def test_predict_of_fewer_classes_or_without_labels_says_what_there_is(

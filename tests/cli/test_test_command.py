@@ -1,5 +1,6 @@
 """``resnet-hub test``: scores of models and runs."""
 
+import csv
 import json
 import shutil
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from PIL import Image
 from small_runs import command, fit, refusal, start
 
 from resnet_hub.data.digits import Digits
+from resnet_hub.evaluation.calibration import fit_temperature
 from resnet_hub.learning.saving.checkpoints import numbered
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights import cache
@@ -35,7 +37,14 @@ def scored(capsys, *arguments: object) -> dict:
     out, err = capsys.readouterr()
     assert err == ""
     assert out.count("\n") == 1
-    return json.loads(out)
+    return without_speed(out)
+
+
+def without_speed(out: str) -> dict:
+    """What is told, but for the images a second, which no two measurements agree in."""
+    found = json.loads(out)
+    assert found.pop("images_per_s") is None or found["n"] > 0
+    return found
 
 
 def test_a_run_is_scored_on_the_data_of_its_recipe(run: Path, capsys):
@@ -56,7 +65,7 @@ def test_a_checkpoint_is_scored_on_the_data_of_its_recipe(run: Path, tmp_path: P
     found = []
     for arguments in ((alone,), (tmp_path / "model", "--data=Digits")):
         assert command("test", *arguments, "--json") == 0
-        found.append(json.loads(capsys.readouterr().out))
+        found.append(without_speed(capsys.readouterr().out))
     assert found[0].pop("recorded") is False
     assert found[1].pop("recorded") is True
     assert found[0] == found[1]
@@ -111,7 +120,8 @@ def model(run: Path, tmp_path: Path) -> Path:
 def test_a_new_score_is_written_into_the_card(model: Path, run: Path, capsys):
     found = scored(capsys, model, "--data=Digits")
     (score,) = read_card(model).provenance.scores
-    assert found == {**json.loads(json.dumps(asdict(score))), "recorded": True}
+    told = {**json.loads(json.dumps(asdict(score))), "recorded": True}
+    assert {name: found[name] for name in told} == told
     assert read_card(run / "model").provenance.scores == (score,)
     half = scored(capsys, model, "--data=Digits", "--trainer.precision=bf16-mixed")
     assert [s.receipt.precision for s in read_card(model).provenance.scores] == [
@@ -290,7 +300,7 @@ def test_two_processes_print_one_object_and_count_every_image_once(
     # Older torch lets Gloo announce its connections, from two processes at once.
     assert not [line for line in err.splitlines() if line and "peer ranks" not in line]
     assert out.count("\n") == 1
-    assert json.loads(out) == scored(capsys, run)
+    assert without_speed(out) == scored(capsys, run)
 
 
 @pytest.mark.slow
@@ -304,6 +314,71 @@ def test_processes_with_fewer_images_or_none_count_every_image_once(
     with start("test", "./model", "--json", *data, *DDP, cwd=tmp_path) as process:
         out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    found = json.loads(out)
+    found = without_speed(out)
     assert found["n"] == count
     assert found == scored(capsys, tmp_path / "model", *data)  # to the bit, by the receipt
+
+
+def test_errors_and_what_is_asked_for_beside_them_are_those_of_the_logits(
+    run: Path, tmp_path: Path, capsys
+):
+    files = {"confusion": tmp_path / "confusion.png", "predictions": tmp_path / "answers.csv"}
+    flags = [f"--{name}={path}" for name, path in files.items()]
+    found = scored(capsys, run, "--per-class", *flags)
+    assert found["top1_error"]["value"] == pytest.approx(1 - found["top1"])
+    assert found["top1_error"]["low"] < 1 - found["top1"] < found["top1_error"]["high"]
+    confusion = torch.tensor(found["confusion"])
+    assert int(confusion.diagonal().sum()) == round(360 * found["top1"])
+    assert [row["n"] for row in found["per_class"]] == confusion.sum(1).tolist()
+    with Image.open(files["confusion"]) as picture:
+        assert min(picture.size) >= 500
+    with files["predictions"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(360))
+    assert sum(int(row["right"]) for row in rows) == int(confusion.diagonal().sum())
+    net, data = ResNet.from_pretrained(run / "model"), Digits()
+    batch = next(iter(data.open().test_dataloader()))
+    chances = net(net.preprocess.normalise(batch.images[:9])).softmax(1).detach()
+    for row, chance, label in zip(rows, chances, batch.labels, strict=False):
+        best = int(chance.argmax())
+        assert (row["class"], row["answer"]) == (str(int(label)), str(best))
+        assert float(row["probability"]) == pytest.approx(float(chance[best]), abs=1e-5)
+    assert command("test", run, "--per-class", "--no-record") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6 + (1 + 10) + 1
+
+
+def test_a_temperature_is_fitted_on_the_runs_own_validation_split_and_kept(
+    run: Path, tmp_path: Path, capsys
+):
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    found = scored(capsys, own, "--calibrate")["temperature"]
+    assert (found["fitted_on"], found["n"]) == ("validation", 180)
+    assert read_card(own / "model").temperature == found["value"]
+    net, data = ResNet.from_pretrained(own / "model"), Digits()
+    batch = next(iter(data.open().val_dataloader()))
+    assert net.temperature == found["value"]
+    assert len(batch.labels) == 128
+    logits = torch.cat(
+        [net(net.preprocess.normalise(b.images)).detach() for b in data.val_dataloader()]
+    )
+    assert fit_temperature(logits, data.split("val").targets) == pytest.approx(
+        found["value"], rel=1e-4
+    )
+    again = scored(capsys, own / "model", "--data=Digits")["temperature"]
+    assert again["fitted_on"] == "tested"  # of a folder alone nobody knows what it was trained on
+    assert read_card(own / "model").temperature == found["value"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--calibrate", "--no-record"], "--calibrate: writes into the folder"),
+        (["--confusion=x.pdf"], "x.pdf: ends in neither .png nor .svg"),
+        (["--predictions=nowhere/x.csv"], "nowhere/x.csv: there is no folder nowhere"),
+        (["--real=nowhere.json"], "nowhere.json: no such file"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_refused_before_the_images_are(
+    run: Path, capsys, flags: list[str], message: str
+):
+    assert message in refusal(capsys, "test", run, *flags)

@@ -4,14 +4,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from small_runs import environment, flip_last_bit
 
 from resnet_hub.architecture import Architecture
-from resnet_hub.errors import CorruptFile
+from resnet_hub.errors import CorruptFile, InvalidSetting
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.weights.card import read_card
 from resnet_hub.weights.folder import read_folder
 from resnet_hub.weights.provenance import Provenance
 
@@ -82,3 +84,27 @@ def test_an_export_that_fails_leaves_the_whole_folder_as_it_was(tmp_path: Path, 
         net.save_pretrained(tmp_path / "model")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_temperature_is_kept_by_loading_and_saving_and_dropped_with_the_head(tmp_path: Path):
+    net = ResNet("cifar_resnet20", classes=3)
+    net.temperature = 1.75
+    net.save_pretrained(tmp_path / "one")
+    ResNet.from_pretrained(tmp_path / "one").save_pretrained(tmp_path / "two")
+    assert read_card(tmp_path / "two").temperature == 1.75
+    assert "temperature: 1.75" in (tmp_path / "two" / "README.md").read_text()
+    assert ResNet.from_pretrained(tmp_path / "two", classes=["a", "b", "c"]).temperature == 1.75
+    for other in ({"classes": 4}, {"in_channels": 1}, {"fresh_head": True}):
+        assert ResNet.from_pretrained(tmp_path / "two", **other).temperature is None
+    net.temperature = None
+    net.save_pretrained(tmp_path / "three")
+    assert "temperature" not in (tmp_path / "three" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("value", [0, -1.0, True, "1.5", float("inf"), float("nan")])
+def test_a_temperature_that_nothing_can_be_divided_by_is_refused(tmp_path: Path, value: Any):
+    net = ResNet("cifar_resnet20")
+    net.temperature = value
+    with pytest.raises(InvalidSetting, match="temperature: .* is no number above 0"):
+        net.save_pretrained(tmp_path / "net")
+    assert not (tmp_path / "net").exists()
