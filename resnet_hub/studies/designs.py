@@ -66,18 +66,18 @@ def residual(depth: int, shortcut: str | None = None) -> Member:
     return _he2015(net, label, recipe, f"ResNet-{depth}", twist=twist, **settings)
 
 
-def unit(depth: int, form: str, data: str = "cifar10", **settings: Any) -> Member:
+def unit(depth: int, form: str, *, data: str = "cifar10", batch_size: int | None = None) -> Member:
     """Return a net of one of the units of 1603.05027 Fig. 4.
 
     Args:
         depth: Layers; those of 164 and 1001 layers have bottlenecks.
         form: As ``net.form`` has it.
         data: As recipes' names have it: ``cifar10`` or ``cifar100``.
-        settings: More of the recipe, a double underscore for each dot.
+        batch_size: Images a step, if not the recipe's.
     """
     net = f"cifar_preact_resnet{depth}" if form == "preact" else f"cifar_resnet{depth}"
     own = {} if form in ("preact", "residual") else {"net.form": form}
-    more = {key.replace("__", "."): value for key, value in settings.items()}
+    more = {} if batch_size is None else {"data.batch_size": batch_size}
     return _he2016(net, FORMS[form], depth, {**own, **more}, next(iter(own.values()), ""), data)
 
 

@@ -116,7 +116,7 @@ def _gates() -> list[Published]:
 
 
 def _cifar100(label: str, error: float, depth: int, form: str) -> Published:
-    member = unit(depth, form, "cifar100")
+    member = unit(depth, form, data="cifar100")
     return Published(label, error, None, _MEDIAN, member, "CIFAR-100 test")
 
 
@@ -142,7 +142,7 @@ def _pre_activation() -> list[Published]:
 
 
 def _state_of_the_art() -> list[Published]:
-    small = unit(1001, "preact", data__batch_size=64)
+    small = unit(1001, "preact", batch_size=64)
     large = replace(
         _cifar100("ResNet-1001, CIFAR-100", 22.68, 1001, "preact"), std=0.22, remark="mean of 5"
     )
