@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from resnet_hub.cli.layers import Layer
 from resnet_hub.cli.plot import read_run
-from resnet_hub.cli.test import net_of, opened, read_arguments, recipe_of
+from resnet_hub.cli.test import net_of, opened, read_arguments, recipe_of, validated
 from resnet_hub.errors import DataMissing, ResNetHubError
 from resnet_hub.paths import expanded
 
@@ -84,7 +84,8 @@ def _run(folder: Path, flags: Layer, *, measuring: bool) -> "Page":
     found = None
     if measuring:
         try:
-            found = _measured(*recipe_of(str(folder), flags, command="report"))
+            asked = recipe_of(str(folder), flags, command="report")
+            found = _measured(*asked, own_split="data" not in flags.values)
         except DataMissing as error:
             missing = f"The data are not here: {error}."
     return run_page(run, net, card=card, found=found, missing=missing)
@@ -98,12 +99,12 @@ def _model(name: str, flags: Layer, *, measuring: bool) -> "Page":
     card = read_card(resolve(name))
     found = None
     if measuring and "data" in flags.values:
-        found = _measured(*recipe_of(name, flags, command="report"))
+        found = _measured(*recipe_of(name, flags, command="report"), own_split=False)
     missing = "Name a data set by --data to have it answered."
     return model_page(card, name, found=found, missing=missing)
 
 
-def _measured(recipe: "Recipe", model: str | Path) -> "Measured":
+def _measured(recipe: "Recipe", model: str | Path, *, own_split: bool) -> "Measured":
     from resnet_hub.cli import stdout
     from resnet_hub.evaluation.cached import logits
     from resnet_hub.report.measured import measured
@@ -111,7 +112,11 @@ def _measured(recipe: "Recipe", model: str | Path) -> "Measured":
     net = net_of(model)
     data = opened(recipe, net.preprocess)
     with stdout.clear():
-        return measured(logits(net, data, trainer=recipe.trainer), data)
+        found = logits(net, data, trainer=recipe.trainer)
+    # Images that a run held out of its own training say what temperature it needs.
+    held_out = own_split and data.tested == "test" and "val" in data.splits
+    validation = validated(net, data, recipe.trainer) if held_out else None
+    return measured(found, data, validation=validation)
 
 
 def _saved_net(folder: Path) -> "Net | None":

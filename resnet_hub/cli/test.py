@@ -219,7 +219,7 @@ def _score(
     logits = collector.logits
     validation = None
     if "--calibrate" in on and own_split and data.tested == "test" and "val" in data.splits:
-        validation = _validated(net, data, recipe.trainer)
+        validation = validated(net, data, recipe.trainer)
     summary = summarise(logits, data.labels, validation=validation)
     real = None
     if wanted.real is not None:
@@ -244,7 +244,7 @@ def _score(
     return 0
 
 
-def _validated(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Logits":
+def validated(net: "ResNet", data: "DataModule", options: Mapping[str, Any]) -> "Logits":
     """Return a net's logits for its validation split, on one device: this process alone is left."""
     from resnet_hub.cli import stdout
     from resnet_hub.evaluation.cached import logits

@@ -68,13 +68,18 @@ class Measured:
     right: tuple[Example, ...]
 
 
-def measured(found: Logits, data: DataModule) -> Measured:
+def measured(found: Logits, data: DataModule, *, validation: Logits | None = None) -> Measured:
     """Return what a page shows of a net's logits for ``data.tested``.
+
+    Args:
+        found: The logits.
+        data: What they are of.
+        validation: Logits for images that the net chose its weights by, to fit a temperature on.
 
     Raises:
         ResNetHubError: Pictures that cannot be read.
     """
-    summary = summarise(found, data.labels)
+    summary = summarise(found, data.labels, validation=validation)
     probabilities, answers = found.values.double().softmax(1).max(1)
     right = answers == found.labels
     surest = torch.argsort(probabilities, descending=True, stable=True)

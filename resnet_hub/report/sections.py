@@ -147,7 +147,12 @@ def _provenance(card: Card) -> list[tuple[str, str | None]]:
         ("licence of the weights", origin.licence),
         ("weights' SHA-256", origin.sha256 or None),
     ]
-    more = (("parent", origin.parent), ("parity", origin.parity and str(origin.parity)))
+    cooled = card.temperature and f"{card.temperature:g}, which `predict` divides logits by"
+    more = (
+        ("temperature", cooled),
+        ("parent", origin.parent),
+        ("parity", origin.parity and str(origin.parity)),
+    )
     return facts + [(name, value) for name, value in more if value]
 
 

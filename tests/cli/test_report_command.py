@@ -69,6 +69,7 @@ def test_a_runs_page_has_every_part_and_the_numbers_of_its_card(run: Path, tmp_p
     assert "269,434" in text
     assert re.search(r"training \d+(\.\d)? s", text)
     assert "batch_size 32" in text
+    assert "The temperature was fitted on 180 validation images." in text
     assert html.count("<svg") == 6  # error, loss, rate, two of calibration, pace
 
 
@@ -110,7 +111,7 @@ def test_a_run_that_goes_on_has_a_page_of_how_it_stands(run: Path, tmp_path: Pat
 def test_a_model_is_measured_on_the_data_that_are_named(run: Path, tmp_path: Path):
     html = page(tmp_path / "a.html", run / "model", "--data", "Digits")
     assert "Model" in text_of(html)
-    assert "Calibration" in html
+    assert "fitted on the tested images themselves" in text_of(html)
     without = text_of(page(tmp_path / "b.html", run / "model"))
     assert "Not measured. Name a data set by --data" in without
 

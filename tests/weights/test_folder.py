@@ -105,6 +105,6 @@ def test_a_temperature_is_kept_by_loading_and_saving_and_dropped_with_the_head(t
 def test_a_temperature_that_nothing_can_be_divided_by_is_refused(tmp_path: Path, value: Any):
     net = ResNet("cifar_resnet20")
     net.temperature = value
-    with pytest.raises(InvalidSetting, match="temperature: .* is no number above 0"):
+    with pytest.raises(InvalidSetting, match=r"temperature: .* is no number above 0"):
         net.save_pretrained(tmp_path / "net")
     assert not (tmp_path / "net").exists()
