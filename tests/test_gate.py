@@ -13,17 +13,26 @@ GATE = Path(__file__).parents[1] / ".ci/run"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with the gate and no README yet, beside an empty folder for temporary files."""
-    (tmp_path / "checkout/.ci").mkdir(parents=True)
-    (tmp_path / "temporary").mkdir()
+    for folder in ("checkout/.ci", "temporary", "bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    program(tmp_path / "bin/chromium", "exit 1")  # so that no test installs one
     shutil.copy(GATE, tmp_path / "checkout/.ci/run")
     return tmp_path / "checkout"
 
 
-def run_gate(checkout: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+def program(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+
+
+def run_gate(
+    checkout: Path, *commands: str, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
     fences = "\n".join(f"```bash\n{command}\n```\n" for command in commands)
     later = "## Later\n\n```bash\ntouch never\n```\n"
     (checkout / "README.md").write_text(f"# A package\n\nOne sentence.\n\n{fences}\n{later}")
     environment = {**os.environ, "TMPDIR": str(checkout.parent / "temporary")}
+    environment["PATH"] = path or f"{checkout.parent / 'bin'}:{environment['PATH']}"
     environment.pop("RESNET_HUB_DATA", None)
     return subprocess.run(
         ["bash", checkout / ".ci/run"],
@@ -77,3 +86,18 @@ def test_other_than_two_commands_of_one_line_are_refused(checkout: Path, command
     assert gate.returncode == 2
     assert "README.md: not two" in gate.stderr
     assert not (checkout / "never").exists()
+
+
+@pytest.mark.parametrize("installs", [True, False], ids=["installs", "fails"])
+def test_a_browser_is_installed_where_there_is_none(checkout: Path, installs: bool):
+    tools = checkout.parent / "bin"
+    (tools / "chromium").unlink()
+    for name in ("awk", "bash", "dirname", "mktemp", "python3", "rm"):
+        (tools / name).symlink_to(Path(str(shutil.which(name))).resolve())
+    program(tools / "id", "echo 0")
+    program(tools / "apt-get", f'echo "$@" >> {tools}/asked', f"exit {0 if installs else 100}")
+    gate = run_gate(checkout, "true", "true", path=str(tools))
+    assert gate.returncode == 0, gate.stderr
+    asked = (tools / "asked").read_text().splitlines()
+    assert asked == ["-qq update", "-qq install -y --no-install-recommends chromium"]
+    assert ("no browser could be installed" in gate.stdout) is not installs
