@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resnet_hub.cli.layers import Layer, read_flags
-from resnet_hub.cli.test import net_of, opened, recipe_of
+from resnet_hub.cli.measuring import net_of, opened, recipe_of
 from resnet_hub.errors import InvalidSetting, printable
 from resnet_hub.paths import expanded
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from resnet_hub.cli.test import net_of, opened, read_arguments, recipe_of
+from resnet_hub.cli.measuring import net_of, opened, read_arguments, recipe_of
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.figures import check_format
 from resnet_hub.learning.settings import Recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.cli.layers import Layer
-from resnet_hub.cli.test import net_of, opened, read_arguments, recipe_of
+from resnet_hub.cli.measuring import net_of, opened, read_arguments, recipe_of
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings import Recipe
 

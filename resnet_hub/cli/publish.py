@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from resnet_hub.cli.arguments import Arguments
-from resnet_hub.cli.test import measured, opened, read_arguments, recipe_of
+from resnet_hub.cli.measuring import measured, opened, read_arguments, recipe_of
 from resnet_hub.errors import InvalidSetting, printable
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded

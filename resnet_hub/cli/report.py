@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_hub.cli.layers import Layer
+from resnet_hub.cli.measuring import net_of, opened, read_arguments, recipe_of, validated
 from resnet_hub.cli.plot import read_run
-from resnet_hub.cli.test import net_of, opened, read_arguments, recipe_of, validated
 from resnet_hub.errors import DataMissing, ResNetHubError
 from resnet_hub.paths import expanded
 

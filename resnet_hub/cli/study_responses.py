@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnet_hub.cli.layers import Layer, read_flags
-from resnet_hub.cli.test import net_of, opened, recipe_of
+from resnet_hub.cli.measuring import net_of, opened, recipe_of
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.zoo import name_of

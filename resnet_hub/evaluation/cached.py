@@ -129,6 +129,8 @@ def outputs(
         return _computed(one_pass, trainer)
 
     about = f"{name} of {title_of(net.architecture)} for {one_pass.where}, {trainer.precision}"
+    if views is not None and views.kind != "center":
+        about += f", {views}"
     if trainer.world_size == 1:
         found, from_cache = kept(key, compute, about=about)
     else:
