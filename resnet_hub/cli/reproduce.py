@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_hub.cli import stdout
 from resnet_hub.cli.layers import read_flags
-from resnet_hub.cli.recipes import read_recipe
+from resnet_hub.cli.recipes import check, read_recipe
 from resnet_hub.cli.study_runs import plan, split_flags, tell, train_all
 from resnet_hub.errors import DataMissing, InvalidSetting, UnknownName, did_you_mean, printable
 from resnet_hub.learning.settings import Recipe
@@ -17,9 +17,11 @@ from resnet_hub.studies.members import Member, as_flags
 from resnet_hub.studies.published import FAILED, TABLES, PaperTable
 
 if TYPE_CHECKING:
-    from resnet_hub.studies.reproduce import ReproducedRow
+    from resnet_hub.studies.reproduce import Measure, Model, ReproducedRow
+    from resnet_hub.weights.provenance import Score
 
 HELP = """usage: resnet-hub reproduce TABLE [--runs DIR,DIR] [--json]
+       resnet-hub reproduce TABLE --data ImageNet [--data.KEY X] [--trainer.KEY X] [--runs …]
        resnet-hub reproduce TABLE --run [--seeds 0] [--steps N] [--out DIR] [--key value ...]
                                   [--dry-run]
 
@@ -31,6 +33,8 @@ other files than the official ones, are shown without a verdict. What was not me
 Tables: {tables}
 
 --runs     folders that models are looked for in, at any depth (runs,studies)
+--data     of a table of ImageNet nets: measure the models that are found by the table's own
+           protocol, perhaps ten crops; their answers are kept (`resnet-hub cache list`)
 --run      train what no run was found for, as `resnet-hub study` does, in --out (studies/TABLE)
 --steps    another length for these, in optimizer steps
 --dry-run  with --run: tell what would be trained
@@ -51,11 +55,12 @@ def reproduce_command(arguments: list[str]) -> int:
         raise UnknownName(f"no table is called {name!r}{hint}")
     run, dry, as_json = (switch in rest for switch in _SWITCHES)
     own, flags = split_flags([a for a in rest if a not in _SWITCHES], _OWN)
-    _check(run, dry, own, flags)
     table, code = TABLES[name], 0
+    measure = None if run else _measure(table, flags)
+    _check(run, dry, own, [] if measure else flags)
     out = expanded(own.get("out", f"studies/{name}"))
     roots = _roots(own.get("runs"), out if run else None)
-    rows, unread = _rows(table, roots)
+    rows, unread = _rows(table, roots, measure)
     if run:
         runs = plan(_missing(table, rows), own, flags, out)
         if dry:
@@ -87,12 +92,39 @@ def _roots(given: str | None, out: Path | None) -> list[Path]:
     return [*roots, out] if out is not None and out.is_dir() else roots
 
 
-def _rows(table: PaperTable, roots: Sequence[Path]) -> tuple[list["ReproducedRow"], list[str]]:
+def _rows(
+    table: PaperTable, roots: Sequence[Path], measure: "Measure | None" = None
+) -> tuple[list["ReproducedRow"], list[str]]:
     from resnet_hub.studies.reproduce import find_models, reproduce
 
     models, unread = find_models(roots)
     members = [row.member for row in table.rows if row.member is not None]
-    return reproduce(table, {m: _recipe(m) for m in members}, models), unread
+    with stdout.clear():
+        rows = reproduce(table, {m: _recipe(m) for m in members}, models, measure=measure)
+    return rows, unread
+
+
+def _measure(table: PaperTable, flags: Sequence[str]) -> "Measure | None":
+    """Return what measures the models of a table of weights, if the flags name a data set.
+
+    Raises:
+        InvalidSetting: Flags of other sections.
+    """
+    layer = read_flags(flags)[0]
+    if "data" not in layer.values or any(row.member for row in table.rows):
+        return None
+    if other := set(layer.values) - {"data", "trainer"}:
+        raise InvalidSetting(f"--{min(other)}: reproduce takes --data…, --trainer… and --runs")
+    recipe = check(layer)
+
+    def measure(model: "Model", protocol: str) -> "Score":
+        from resnet_hub.cli.console import quiet
+        from resnet_hub.studies.protocols import measured
+
+        quiet()
+        return measured(model.folder, protocol, recipe.data, trainer=recipe.trainer)
+
+    return measure
 
 
 def _recipe(member: Member) -> Recipe:
@@ -108,7 +140,7 @@ def _missing(table: PaperTable, rows: Sequence["ReproducedRow"]) -> list[Member]
     if not any(row.member for row in table.rows):
         raise InvalidSetting(
             f"--run: {table.name} is of ImageNet nets, which take days on several GPUs; train them "
-            "by `resnet-hub fit imagenet_…`, or fetch weights, and score them by `resnet-hub test`"
+            "by `resnet-hub fit imagenet_…`, or fetch weights, and measure them by --data ImageNet"
         )
     lacking = [row.published.member for row in rows if row.verdict in ("unmeasured", "none")]
     return [member for member in lacking if member is not None]

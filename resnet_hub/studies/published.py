@@ -71,7 +71,7 @@ _MEDIAN = "median of 5"
 _CIFAR = (0.3, "about 2 standard deviations of the 110-layer net in 1512.03385 Table 6 (0.16)")
 _BOTH = (0.4, "about 2 standard deviations of the 1001-layer nets in 1603.05027 Table 4")
 _IMAGENET = (0.3, "about what runs of one recipe differ by")
-_TEN, _DENSE = "10-crop 224", "dense, 5 sizes"
+TEN_CROP, DENSE = "10-crop 224", "dense, 5 sizes"
 
 
 def _table6() -> list[Published]:
@@ -178,32 +178,32 @@ def _weights(
 
 def _ten_crop_depths() -> list[Published]:
     return [
-        _weights("plain-18", 27.94, None, "plain18", _TEN),
-        _weights("ResNet-18", 27.88, None, "resnet18", _TEN, shortcut="A"),
-        _weights("plain-34", 28.54, None, "plain34", _TEN),
-        _weights("ResNet-34", 25.03, None, "resnet34", _TEN, shortcut="A"),
+        _weights("plain-18", 27.94, None, "plain18", TEN_CROP),
+        _weights("ResNet-18", 27.88, None, "resnet18", TEN_CROP, shortcut="A"),
+        _weights("plain-34", 28.54, None, "plain34", TEN_CROP),
+        _weights("ResNet-34", 25.03, None, "resnet34", TEN_CROP, shortcut="A"),
     ]
 
 
 def _ten_crop() -> list[Published]:
     return [
-        _weights("plain-34", 28.54, 10.02, "plain34", _TEN),
-        _weights("ResNet-34 A", 25.03, 7.76, "resnet34", _TEN, shortcut="A"),
-        _weights("ResNet-34 B", 24.52, 7.46, "resnet34", _TEN),
-        _weights("ResNet-34 C", 24.19, 7.40, "resnet34", _TEN, shortcut="C"),
-        _weights("ResNet-50", 22.85, 6.71, "resnet50_v1", _TEN),
-        _weights("ResNet-101", 21.75, 6.05, "resnet101_v1", _TEN),
-        _weights("ResNet-152", 21.43, 5.71, "resnet152_v1", _TEN),
+        _weights("plain-34", 28.54, 10.02, "plain34", TEN_CROP),
+        _weights("ResNet-34 A", 25.03, 7.76, "resnet34", TEN_CROP, shortcut="A"),
+        _weights("ResNet-34 B", 24.52, 7.46, "resnet34", TEN_CROP),
+        _weights("ResNet-34 C", 24.19, 7.40, "resnet34", TEN_CROP, shortcut="C"),
+        _weights("ResNet-50", 22.85, 6.71, "resnet50_v1", TEN_CROP),
+        _weights("ResNet-101", 21.75, 6.05, "resnet101_v1", TEN_CROP),
+        _weights("ResNet-152", 21.43, 5.71, "resnet152_v1", TEN_CROP),
     ]
 
 
 def _single_model() -> list[Published]:
     return [
-        _weights("ResNet-34 B", 21.84, 5.71, "resnet34", _DENSE),
-        _weights("ResNet-34 C", 21.53, 5.60, "resnet34", _DENSE, shortcut="C"),
-        _weights("ResNet-50", 20.74, 5.25, "resnet50_v1", _DENSE),
-        _weights("ResNet-101", 19.87, 4.60, "resnet101_v1", _DENSE),
-        _weights("ResNet-152", 19.38, 4.49, "resnet152_v1", _DENSE),
+        _weights("ResNet-34 B", 21.84, 5.71, "resnet34", DENSE),
+        _weights("ResNet-34 C", 21.53, 5.60, "resnet34", DENSE, shortcut="C"),
+        _weights("ResNet-50", 20.74, 5.25, "resnet50_v1", DENSE),
+        _weights("ResNet-101", 19.87, 4.60, "resnet101_v1", DENSE),
+        _weights("ResNet-152", 19.38, 4.49, "resnet152_v1", DENSE),
     ]
 
 

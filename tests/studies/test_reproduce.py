@@ -130,3 +130,25 @@ def test_weights_are_judged_where_they_were_measured_as_the_paper_does():
         assert row.verdict == verdict
         if size == 224:
             assert row.notes == ("weights was measured by 1-crop 224: 20.80%",)
+
+
+@pytest.mark.parametrize(
+    ("data", "n", "verdict"),
+    [("ImageNet val", 50_000, "within"), ("ImageNet val", 500, "none"), ("Digits", 50_000, "none")],
+)
+def test_weights_are_measured_by_the_tables_protocol_where_there_are_data(data, n, verdict):
+    table, asked = TABLES["he2015-table3"], []
+
+    def measure(model: Model, protocol: str) -> Score:
+        asked.append(protocol)
+        return Score(data=data, top1=0.7715, top5=0.93, n=n)
+
+    net = find_row("resnet50_v1").architecture
+    card = Card(architecture=net, preprocess=Preprocess(), labels=None, provenance=Provenance())
+    rows = reproduce(table, {}, [Model(Path("weights"), card)], measure=measure)
+    (row,) = [row for row in rows if row.published.label == "ResNet-50"]
+    assert (row.verdict, asked) == (verdict, ["10-crop 224"])
+    assert row.ours.mean == pytest.approx(22.85)
+    assert [other.verdict for other in rows if other is not row] == ["unmeasured"] * 6
+    if verdict == "none":
+        assert row.notes == (f"no verdict: measured on {n:,} images of {data}",)
