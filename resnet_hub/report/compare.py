@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from resnet_hub.counting import multiply_adds, parameters
 from resnet_hub.errors import DataMissing
@@ -135,7 +136,9 @@ def comparison(rows: Sequence[Compared]) -> Figure:
         for cost, (_, result), label in zip(costs, shown, labels, strict=True):
             _point(axes, cost / 1e6, result, label)
         axes.set(xscale="log", xlabel=title, ylabel="top-1 error (%)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # its powers of ten would crowd the axis
         axes.margins(x=0.25, y=0.15)
         axes.grid(alpha=0.25, linewidth=0.6, which="both")
         axes.spines[["top", "right"]].set_visible(False)
