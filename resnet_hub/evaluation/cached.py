@@ -207,9 +207,14 @@ class _Pass(L.LightningModule):
         preprocess, views = self.data.preprocess, self.views
         if views is None:
             return pooled(self.net, self.data.prepare(batch, train=False).images)
-        seen = self.reading.resized if self.whole else preprocess.crop
         most = self.data.settings.batch_size
-        return view_logits(self.net, seen(batch.images), preprocess, views, most=most)
+        return view_logits(self.net, self._seen(batch), preprocess, views, most=most)
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """Return the pixels that views are taken of; those of files are ready, others not."""
+        if self.whole:
+            return self.reading.resized(batch.images)
+        return cast(Tensor, self.data.prepare(batch, train=False).pixels)
 
 
 def _computed(one_pass: _Pass, trainer: L.Trainer) -> dict[str, Tensor]:
