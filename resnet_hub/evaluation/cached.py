@@ -18,6 +18,7 @@ from resnet_hub.evaluation.restricted import answering
 from resnet_hub.evaluation.scoring import quiet_trainer
 from resnet_hub.evaluation.views import Views, view_logits
 from resnet_hub.learning.plan import check_channels, check_match
+from resnet_hub.learning.processes.ranks import started
 from resnet_hub.learning.trainer import losses_named, refusals_named
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.outputs import Tensors, find, keep, kept
@@ -65,7 +66,8 @@ def placed(options: Mapping[str, Any]) -> L.Trainer:
                 f"trainer.{name}: has no effect here; of the trainer's options only "
                 f"{', '.join(_OPTIONS)} have"
             )
-    return quiet_trainer({"devices": 1, **options})
+    # The processes of torchrun or SLURM are all taken.
+    return quiet_trainer({"devices": "auto" if started() else 1, **options})
 
 
 def one_device(options: Mapping[str, Any]) -> L.Trainer:
@@ -128,7 +130,8 @@ def outputs(
     def compute() -> dict[str, Tensor]:
         return _computed(one_pass, trainer)
 
-    about = f"{name} of {title_of(net.architecture)} for {one_pass.where}, {trainer.precision}"
+    seen = one_pass.where if views is None else f"{one_pass.where}, {views}"
+    about = f"{name} of {title_of(net.architecture)} for {seen}, {trainer.precision}"
     if trainer.world_size == 1:
         found, from_cache = kept(key, compute, about=about)
     else:
