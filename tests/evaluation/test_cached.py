@@ -287,9 +287,16 @@ def test_logits_a_second_time_take_no_forward_pass(net: ResNet, passes: list[int
         for name in ("values", "labels", "indices"):
             assert torch.equal(getattr(first, name), getattr(second, name))
         assert second.images_per_s == first.images_per_s > 0
-    assert {entry.about for entry in entries()} == {
-        "logits of cifar_resnet20 for Digits test, 32-true"
-    }
+    assert sorted(entry.about for entry in entries()) == [
+        f"logits of cifar_resnet20 for Digits test, {views}, 32-true"
+        for views in (
+            "central crop",
+            "central crop and mirror, probabilities averaged",
+            "dense at 11, mirrored too, probabilities averaged",
+            "dense at 8, mirrored too, probabilities averaged",
+            "ten crops, probabilities averaged",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -393,7 +400,9 @@ def test_processes_get_what_one_gets_and_each_image_is_seen_once(tmp_path: Path,
             np.testing.assert_allclose(part["values"], one["values"], atol=1e-5)
             assert np.array_equal(part["values"], both[0]["values"])
             assert not part["from_cache"]
-    # Only the first writes, and what it wrote is what one process alone keeps.
+    first, second = ([part["kept"] for part in found] for found in ranks)
+    assert (first, second) == ([1, 1, 1, 2, 1, 1, 2, 1], [0] * 8)
+    # What the first wrote is what one process alone would have kept.
     assert len(entries()) == 10
     for part in looked(0, asked):
         assert (part["from_cache"], part["images"]) == (True, 0)

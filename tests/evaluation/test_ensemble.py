@@ -23,9 +23,8 @@ def test_probabilities_are_averaged_net_by_net(count: int):
         answers = [torch.softmax(one.values[image].double(), 0) for one in parts]
         rows.append(sum(answers) / count)
     found = ensemble(parts)
-    torch.testing.assert_close(
-        found.values.double().softmax(1), torch.stack(rows), atol=1e-6, rtol=0
-    )
+    answered = found.values.double().softmax(1)
+    torch.testing.assert_close(answered, torch.stack(rows), atol=1e-6, rtol=0)
     assert found.values.dtype == torch.float32
     assert torch.equal(found.labels, parts[0].labels)
     assert torch.equal(found.indices, parts[0].indices)
