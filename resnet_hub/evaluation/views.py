@@ -35,9 +35,9 @@ class Views:
         flip: Of ``dense``, the mirrors too.
         average: What is averaged: softmax ``probabilities``, or ``logits``.
 
-    The papers leave open what is averaged, how positions weigh, and which pixel is the centre.
-    Here every position of a size weighs alike, its mirrors too, and then every size; the ten crops
-    are those of torchvision's ``TenCrop``.
+    1512.03385 averages scores and leaves open which (Krizhevsky et al. the softmax), how positions
+    weigh, and which pixel is the centre. Here every position of a size weighs alike, its mirrors
+    too, and then every size; the ten crops are those of torchvision's ``TenCrop``.
 
     Raises:
         InvalidSetting: A value that none of them can have.

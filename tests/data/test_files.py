@@ -454,7 +454,7 @@ def test_whole_images_keep_their_aspect_and_come_one_by_one(samples: list[tuple[
     for index, shape in enumerate([(20, 26), (27, 20), (20, 20), (257, 20)]):
         batch = whole[chosen(index)]
         assert batch.images.shape == (1, 3, *shape)
-        picture = Image.open(samples[index][0]).convert("RGB")
+        picture = read_image(samples[index][0], mode="RGB")
         assert torch.equal(batch.images[0], preprocess.resized(picture))
         assert batch.labels.tolist() == [index % 3]
     assert whole.stamp() == training.stamp()
