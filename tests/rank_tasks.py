@@ -15,6 +15,9 @@ from resnet_hub.data.digits import Digits
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import ResNetHubError
+from resnet_hub.evaluation import cached
+from resnet_hub.evaluation.cached import logits
+from resnet_hub.evaluation.views import Views
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.precise_bn import make_precise
 from resnet_hub.learning.settings import (
@@ -230,3 +233,35 @@ def made_precise(rank: int, count: int) -> tuple[dict[str, Any], int]:
     classifier.net.conv1.register_forward_pre_hook(note)
     make_precise(trainer, classifier, data, epoch=3)
     return {name: buffer.numpy() for name, buffer in classifier.net.named_buffers()}, images
+
+
+def looked(rank: int, asked: list[tuple[int, int, Views]]) -> list[dict[str, Any]]:
+    """Ask for logits of (seed of the net, number of digits, views) one after the other.
+
+    Returns:
+        Of each what was answered, how many images this rank saw for it, and how many results it
+        wrote into the cache.
+    """
+    found, keep = [], cached.keep
+    for seed, count, views in asked:
+        torch.manual_seed(seed)
+        net = ResNet("cifar_resnet20", classes=10, in_channels=1)
+        images: list[int] = []
+        written: list[Any] = []
+
+        def seen(module: nn.Module, inputs: tuple[Tensor], images: list[int] = images) -> None:
+            images.append(len(inputs[0]))
+
+        def noted(*arguments: Any, written: list[Any] = written, **how: Any) -> None:
+            written.append(arguments)
+            keep(*arguments, **how)
+
+        net.conv1.register_forward_pre_hook(seen)
+        cached.keep = noted
+        data = few_digits(count, batch_size=4, eval_resize=11)
+        answer = logits(net, data, views, trainer={"accelerator": "cpu"})
+        rows = {name: getattr(answer, name).numpy() for name in ("values", "labels", "indices")}
+        counts = {"images": sum(images), "kept": len(written)}
+        found.append({**rows, **counts, "from_cache": answer.from_cache})
+    cached.keep = keep
+    return found

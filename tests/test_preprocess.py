@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.functional import resize
 
 from resnet_hub.architecture import Architecture
 from resnet_hub.errors import BadData, InvalidSetting, ResNetHubError
@@ -113,7 +114,35 @@ def test_a_batch_is_cropped_and_normalised_as_its_images_are() -> None:
     assert torch.equal(whole, torch.stack([preprocess(image) for image in batch]))
 
 
+@pytest.mark.parametrize(("height", "width"), SIDES)
+def test_resized_but_not_cropped_an_image_is_whole_as_torchvisions(height: int, width: int) -> None:
+    image = picture(height, width)
+    expected = pixels_of(resize(image, [256]))
+    for own in (image, pixels_of(image)):
+        found = Preprocess().resized(own)
+        assert found.dtype is torch.uint8
+        assert found.shape == expected.shape
+        assert min(found.shape[1:]) == 256
+        assert (found.int() - expected.int()).abs().max() <= (own is not image)
+        assert torch.equal(Preprocess().resized(found), found)
+    assert Preprocess(size=40, resize=None).resized(image).shape == (3, 40, 40)
+
+
+def test_a_batch_is_resized_and_refused_as_its_images_are() -> None:
+    batch = torch.stack([pixels_of(picture(80, 60)), pixels_of(picture(80, 60).rotate(180))])
+    preprocess = Preprocess(size=48, resize=56)
+    whole = preprocess.resized(batch)
+    assert whole.shape == (2, 3, 74, 56)
+    assert torch.equal(whole, torch.stack([preprocess.resized(image) for image in batch]))
+    with pytest.raises(InvalidSetting, match="3 channels, the net takes 1"):
+        GREY.resized(batch)
+    with pytest.raises(BadData, match="too long and thin"):
+        Preprocess(size=4096, resize=4096).resized(Image.new("RGB", (1, 60_000)))
+
+
 def test_an_empty_batch_stays_one() -> None:
+    none = torch.empty(0, 3, 40, 50, dtype=torch.uint8)
+    assert Preprocess().resized(none).shape == (0, 3, 256, 320)
     empty = torch.empty(0, 3, 40, 50, dtype=torch.uint8)
     assert Preprocess().normalise(Preprocess().crop(empty)).shape == (0, 3, 224, 224)
 

@@ -18,6 +18,7 @@ from resnet_hub.evaluation.restricted import answering
 from resnet_hub.evaluation.scoring import quiet_trainer
 from resnet_hub.evaluation.views import Views, view_logits
 from resnet_hub.learning.plan import check_channels, check_match
+from resnet_hub.learning.processes.ranks import started
 from resnet_hub.learning.trainer import losses_named, refusals_named
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.outputs import Tensors, find, keep, kept
@@ -65,7 +66,8 @@ def placed(options: Mapping[str, Any]) -> L.Trainer:
                 f"trainer.{name}: has no effect here; of the trainer's options only "
                 f"{', '.join(_OPTIONS)} have"
             )
-    return quiet_trainer({"devices": 1, **options})
+    # The processes of torchrun or SLURM are all taken.
+    return quiet_trainer({"devices": "auto" if started() else 1, **options})
 
 
 def one_device(options: Mapping[str, Any]) -> L.Trainer:
@@ -128,9 +130,8 @@ def outputs(
     def compute() -> dict[str, Tensor]:
         return _computed(one_pass, trainer)
 
-    about = f"{name} of {title_of(net.architecture)} for {one_pass.where}, {trainer.precision}"
-    if views is not None and views.kind != "center":
-        about += f", {views}"
+    seen = one_pass.where if views is None else f"{one_pass.where}, {views}"
+    about = f"{name} of {title_of(net.architecture)} for {seen}, {trainer.precision}"
     if trainer.world_size == 1:
         found, from_cache = kept(key, compute, about=about)
     else:
@@ -209,9 +210,14 @@ class _Pass(L.LightningModule):
         preprocess, views = self.data.preprocess, self.views
         if views is None:
             return pooled(self.net, self.data.prepare(batch, train=False).images)
-        seen = self.reading.resized if self.whole else preprocess.crop
         most = self.data.settings.batch_size
-        return view_logits(self.net, seen(batch.images), preprocess, views, most=most)
+        return view_logits(self.net, self._seen(batch), preprocess, views, most=most)
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """Return the pixels that views are taken of; those of files are ready, others not."""
+        if self.whole:
+            return self.reading.resized(batch.images)
+        return cast(Tensor, self.data.prepare(batch, train=False).pixels)
 
 
 def _computed(one_pass: _Pass, trainer: L.Trainer) -> dict[str, Tensor]:

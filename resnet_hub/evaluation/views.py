@@ -27,7 +27,7 @@ class Views:
 
     Attributes:
         kind: ``center``: the central crop, one look. ``flip``: that and its mirror. ``ten_crop``:
-            the four corners and the centre of the resized picture, and their mirrors (Krizhevsky et
+            the four corners and the centre of the resized picture, and of its mirror (Krizhevsky et
             al. 2012 §4.1; 1512.03385 §3.4). ``dense``: the net fully convolutional on the whole
             picture, its classifier at each position of the pooling window (1512.03385 §3.4).
         sizes: Of ``dense``, the picture's shorter sides in pixels; ``None`` takes the paper's 224,
@@ -35,8 +35,9 @@ class Views:
         flip: Of ``dense``, the mirrors too.
         average: What is averaged: softmax ``probabilities``, or ``logits``.
 
-    The paper leaves open what is averaged, and how positions weigh. Here every position of a size
-    weighs alike, its mirrors too, and then every size.
+    1512.03385 averages scores and leaves open which (Krizhevsky et al. the softmax), how positions
+    weigh, and which pixel is the centre. Here every position of a size weighs alike, its mirrors
+    too, and then every size; the ten crops are those of torchvision's ``TenCrop``.
 
     Raises:
         InvalidSetting: A value that none of them can have.
@@ -83,7 +84,10 @@ class Views:
             raise InvalidSetting(
                 f"sizes: {least} is below the {size} pixels that the net is evaluated at"
             )
-        return replace(self, sizes=sizes)
+        whole = replace(self, sizes=sizes)
+        for part in whole.passes():
+            part.reading(preprocess)  # a size beyond what is resized to is refused before any pass
+        return whole
 
     def passes(self) -> Iterator["Views"]:
         """Yield the passes over the data that these views take: one, or one a size."""
@@ -135,9 +139,9 @@ def view_logits(
     """
     if views.kind == "dense":
         return averaged(_dense(net, pixels, preprocess, views), views.average)
-    looks = _ten_crops(pixels, preprocess.size) if views.kind == "ten_crop" else [pixels]
-    if views.kind != "center":
-        looks += [look.flip(-1) for look in looks]
+    looks = [pixels] if views.kind == "center" else [pixels, pixels.flip(-1)]
+    if views.kind == "ten_crop":
+        looks = [crop for look in looks for crop in _five_crops(look, preprocess.size)]
     together = torch.cat([preprocess.normalise(look) for look in looks])
     logits = torch.cat([net(part).float() for part in torch.split(together, most)])
     return averaged(torch.stack(torch.split(logits, len(pixels)), 1), views.average)
@@ -163,7 +167,7 @@ def averaged(logits: Tensor, average: Average) -> Tensor:
     return (exact.log_softmax(2).logsumexp(1) - math.log(logits.shape[1])).float()
 
 
-def _ten_crops(pixels: Tensor, size: int) -> list[Tensor]:
+def _five_crops(pixels: Tensor, size: int) -> list[Tensor]:
     """Return the corners and the centre, each ``(N, C, size, size)``."""
     height, width = pixels.shape[-2:]
     down, right = height - size, width - size

@@ -239,6 +239,19 @@ def test_the_border_is_the_mean() -> None:
     assert (integers(batch.keys, 0, 13) - 6).abs().max() == 6
 
 
+def test_read_whole_a_split_has_no_policy_and_is_resized_later() -> None:
+    data = Coloured(DataSettings(policy="trivial", held_out=10))
+    data.open()
+    train = cast(ArrayDataset, data.split("train"))
+    whole = train.as_resized(Preprocess(size=6, resize=9))
+    assert whole.uniform
+    batch = whole[Selection(0, torch.arange(len(whole)))]
+    assert torch.equal(batch.images, train.images[train.rows])
+    assert torch.equal(batch.labels, train.targets)
+    assert not torch.equal(batch.images, train[Selection(0, torch.arange(30))].images)
+    assert whole.stamp() == train.stamp()
+
+
 def test_splits_share_the_images_and_together_are_the_training_set() -> None:
     module = Made(DataSettings(held_out=10), seed=3).open()
     train, val = module.splits["train"], module.splits["val"]

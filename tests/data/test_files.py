@@ -445,6 +445,24 @@ def test_the_same_images_as_evaluation_reads_them(samples: list[tuple[str, int]]
     assert training[chosen(5)].indices.tolist() == [6]  # and of the training split nothing changed
 
 
+def test_whole_images_keep_their_aspect_and_come_one_by_one(samples: list[tuple[str, int]]) -> None:
+    preprocess = Preprocess(size=SIZE, resize=20)
+    training = ImageFiles(samples, RANDOM, classes=3, size=SIZE, on_bad_image="skip", fill=True)
+    whole = training.as_resized(preprocess)
+    assert (training.uniform, training.as_evaluated(preprocess).uniform) == (True, True)
+    assert not whole.uniform
+    for index, shape in enumerate([(20, 26), (27, 20), (20, 20), (257, 20)]):
+        batch = whole[chosen(index)]
+        assert batch.images.shape == (1, 3, *shape)
+        picture = read_image(samples[index][0], mode="RGB")
+        assert torch.equal(batch.images[0], preprocess.resized(picture))
+        assert batch.labels.tolist() == [index % 3]
+    assert whole.stamp() == training.stamp()
+    Path(samples[5][0]).write_bytes(b"broken")
+    assert whole[chosen(5)].images.shape == (0, 3, SIZE, SIZE)
+    assert whole[chosen(5)].skipped == 1
+
+
 def test_a_stamp_tells_other_files_labels_and_readings(samples: list[tuple[str, int]]) -> None:
     own = files(samples)
     stamps = {own.stamp(), files(samples, skip=True).stamp(), files(samples[:-1]).stamp()}

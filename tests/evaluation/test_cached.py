@@ -4,16 +4,22 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pictures import class_folders, pattern
+from rank_tasks import looked
+from ranks import Ranks
 
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.folder import Folder
 from resnet_hub.data.module import DataModule
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import BadData, DataMissing, Diverged, InvalidSetting
-from resnet_hub.evaluation.cached import Outputs, one_device, outputs, pooled
+from resnet_hub.evaluation.cached import Outputs, logits, one_device, outputs, pooled
+from resnet_hub.evaluation.collected import Logits
+from resnet_hub.evaluation.ensemble import ensemble
+from resnet_hub.evaluation.views import Views
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.weights.outputs import entries
@@ -21,22 +27,7 @@ from resnet_hub.weights.outputs import entries
 CPU = {"accelerator": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-
-
-@pytest.fixture
-def passes(monkeypatch) -> list[int]:
-    """The images of each forward pass."""
-    seen, own = [], ResNet.features
-
-    def counted(net: ResNet, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        seen.append(len(x))
-        return own(net, x)
-
-    monkeypatch.setattr(ResNet, "features", counted)
-    return seen
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def features(net: ResNet, data: DataModule, split: str = "test", **options: object) -> Outputs:
@@ -274,3 +265,172 @@ def test_evaluation_sizes_go_through_the_weights_preprocessing(net: ResNet):
         expected = pooled(net, data.preprocess(batch.images))
     found = features(net, data).values[: len(expected)]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def answers(net: ResNet, data: DataModule, views: Views | None = None, **options: object) -> Logits:
+    return logits(net, data, views, trainer={**CPU, **options})
+
+
+def test_logits_a_second_time_take_no_forward_pass(net: ResNet, passes: list[int]):
+    for views, looks in (
+        (Views(), 1),
+        (Views(kind="flip"), 2),
+        (Views(kind="ten_crop"), 10),
+        (Views(kind="dense", sizes=(8, 11)), 4),
+    ):
+        passes.clear()
+        first = answers(net, digits(eval_resize=11), views)
+        assert sum(passes) == 360 * looks
+        second = answers(net, digits(eval_resize=11, batch_size=7), views)
+        assert sum(passes) == 360 * looks
+        assert (first.from_cache, second.from_cache) == (False, True)
+        for name in ("values", "labels", "indices"):
+            assert torch.equal(getattr(first, name), getattr(second, name))
+        assert second.images_per_s == first.images_per_s > 0
+    assert {entry.about for entry in entries()} == {
+        f"logits of cifar_resnet20 for Digits test, {views}, 32-true"
+        for views in (
+            "central crop",
+            "central crop and mirror, probabilities averaged",
+            "dense at 11, mirrored too, probabilities averaged",
+            "dense at 8, mirrored too, probabilities averaged",
+            "ten crops, probabilities averaged",
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("views", "other", "seen"),
+    [
+        (Views(), Views(kind="flip"), 720),
+        (Views(kind="flip"), Views(kind="flip", average="logits"), 720),
+        (Views(kind="flip"), Views(kind="ten_crop"), 3600),
+        (Views(kind="ten_crop"), Views(kind="dense", sizes=(11,)), 720),
+        (Views(kind="dense", sizes=(9,)), Views(kind="dense", sizes=(11,)), 720),
+        (
+            Views(kind="dense", sizes=(9,)),
+            Views(kind="dense", sizes=(9,), flip=False),
+            360,
+        ),
+    ],
+    ids=str,
+)
+def test_other_views_are_computed_anew(
+    net: ResNet, passes: list[int], views: Views, other: Views, seen: int
+):
+    answers(net, digits(eval_resize=11), views)
+    passes.clear()
+    found = answers(net, digits(eval_resize=11), other)
+    assert (found.from_cache, sum(passes)) == (False, seen)
+
+
+def test_features_and_logits_are_not_taken_for_each_other(net: ResNet):
+    assert features(net, digits()).values.shape == (360, 64)
+    found = answers(net, digits())
+    assert (found.from_cache, found.values.shape) == (False, (360, 10))
+
+
+def test_what_has_no_effect_on_one_look_is_no_part_of_its_key(net: ResNet):
+    answers(net, digits())
+    assert answers(net, digits(), Views(average="logits", flip=False)).from_cache
+
+
+def test_sizes_are_shared_one_by_one_and_weigh_alike(net: ResNet, passes: list[int]):
+    parts = [answers(net, digits(), Views(kind="dense", sizes=(size,))) for size in (8, 11)]
+    passes.clear()
+    both = answers(net, digits(), Views(kind="dense", sizes=(8, 11)))
+    assert (both.from_cache, passes) == (True, [])
+    more = answers(net, digits(), Views(kind="dense", sizes=(11, 13, 8)))
+    assert (more.from_cache, sum(passes)) == (False, 720)  # of 13 alone
+    expected = torch.stack([part.values.double().softmax(1) for part in parts]).mean(0)
+    torch.testing.assert_close(both.values.double().softmax(1), expected, atol=1e-6, rtol=0)
+
+
+def test_an_ensemble_costs_the_passes_of_each_net_once(passes: list[int]):
+    nets = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        nets.append(ResNet("cifar_resnet20", in_channels=1).eval())
+    first = ensemble([answers(net, digits(), Views(kind="flip")) for net in nets[:2]])
+    assert sum(passes) == 2 * 720
+    passes.clear()
+    second = ensemble([answers(net, digits(), Views(kind="flip")) for net in nets[:2]])
+    assert (passes, first.from_cache, second.from_cache) == ([], False, True)
+    assert torch.equal(first.values, second.values)
+    third = ensemble([answers(net, digits(), Views(kind="flip")) for net in nets])
+    assert (sum(passes), third.from_cache) == (720, False)
+
+
+def test_the_split_can_be_chosen_and_is_the_tested_one_otherwise(net: ResNet):
+    data = digits()
+    assert len(answers(net, data).values) == len(data.split("test")) == 360
+    val = logits(net, data, split="val", trainer=CPU)
+    assert torch.equal(val.labels, data.split("val").targets)
+
+
+def test_a_net_of_other_classes_has_no_logits_for_the_data():
+    net = ResNet("cifar_resnet20", classes=3, in_channels=1)
+    with pytest.raises(InvalidSetting, match="net: 3 classes, but Digits has 10"):
+        answers(net, digits())
+
+
+FLIP, CROPS, DENSE = Views(kind="flip"), Views(kind="ten_crop"), Views(kind="dense", sizes=(8, 11))
+
+
+def asked_of(ranks: int, asked: list, cwd: Path, cache: str) -> list[list[dict]]:
+    """Return what each rank was answered, and saw."""
+    variables = {"TORCH_HOME": str(cwd / cache)}
+    with Ranks(ranks, looked, asked, cwd=cwd, variables=variables) as started:
+        return started.results(timeout=120)
+
+
+def test_processes_get_what_one_gets_and_each_image_is_seen_once(tmp_path: Path, monkeypatch):
+    asked = [(0, 13, Views()), (0, 13, FLIP), (0, 13, CROPS), (0, 13, DENSE)]
+    asked += [(0, 1, Views()), (0, 1, CROPS), (0, 1, DENSE), (0, 2, FLIP)]
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "alone"))
+    alone = looked(0, asked)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "two"))
+    ranks = asked_of(2, asked, tmp_path, "two")
+    for (_, count, views), one, *both in zip(asked, alone, *ranks, strict=True):
+        looks = {"center": 1, "flip": 2, "ten_crop": 10, "dense": 4}[views.kind]
+        assert one["images"] == sum(part["images"] for part in both) == count * looks
+        for part in both:
+            assert part["indices"].tolist() == list(range(count))
+            assert np.array_equal(part["labels"], one["labels"])
+            np.testing.assert_allclose(part["values"], one["values"], atol=1e-5)
+            assert np.array_equal(part["values"], both[0]["values"])
+            assert not part["from_cache"]
+    first, second = ([part["kept"] for part in found] for found in ranks)
+    assert (first, second) == ([1, 1, 1, 2, 1, 1, 2, 1], [0] * 8)
+    # What the first wrote is what one process alone would have kept.
+    assert len(entries()) == 10
+    for part in looked(0, asked):
+        assert (part["from_cache"], part["images"]) == (True, 0)
+
+
+def test_processes_take_from_the_cache_what_is_there_and_the_rest_together(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    (known,) = looked(0, [(0, 9, FLIP)])
+    asked = [(0, 9, FLIP), (1, 9, FLIP), (0, 9, FLIP), (2, 9, FLIP), (1, 9, FLIP)]
+    ranks = asked_of(2, asked, tmp_path, "cache")
+    for found in ranks:
+        assert [part["from_cache"] for part in found] == [True, False, True, False, True]
+        assert np.array_equal(found[0]["values"], known["values"])
+        assert np.array_equal(found[2]["values"], known["values"])
+        assert np.array_equal(found[1]["values"], found[4]["values"])
+    seen = [sum(part["images"] for part in parts) for parts in zip(*ranks, strict=True)]
+    assert seen == [0, 18, 0, 18, 0]
+    for found in asked_of(2, asked, tmp_path, "cache"):
+        assert [(part["from_cache"], part["images"]) for part in found] == [(True, 0)] * 5
+
+
+def test_more_processes_than_pictures(tmp_path: Path, monkeypatch):
+    asked = [(0, 2, DENSE), (0, 1, CROPS), (0, 2, Views())]
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "alone"))
+    alone = looked(0, asked)
+    for found in asked_of(3, asked, tmp_path, "three"):
+        for one, part in zip(alone, found, strict=True):
+            np.testing.assert_allclose(part["values"], one["values"], atol=1e-5)
+            assert np.array_equal(part["indices"], one["indices"])

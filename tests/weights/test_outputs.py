@@ -51,6 +51,31 @@ def test_they_are_made_once_and_come_back_bit_for_bit(home: Path):
     assert [path.name for path in file_of(home).parent.iterdir()] == ["outputs.safetensors"]
 
 
+def test_what_is_kept_without_making_is_found_by_its_key_alone(home: Path):
+    assert outputs.find(KEY) is None
+    assert not home.exists()  # looking leaves nothing
+    outputs.keep(KEY, Maker()(), about="x")
+    assert outputs.find({**KEY, "more": 0}) is None
+    found = outputs.find(dict(reversed(KEY.items())))
+    assert {name: x.tolist() for name, x in found.items()} == {
+        name: x.tolist() for name, x in Maker()().items()
+    }
+    make = Maker()
+    assert outputs.kept(KEY, make, about="x")[1] is True
+    assert (make.calls, outputs.entries()[0].about) == (0, "x")
+    file_of(home).write_bytes(b"damaged")
+    assert outputs.find(KEY) is None
+    outputs.keep(KEY, Maker()(), about="again")
+    assert outputs.find(KEY) is not None
+
+
+def test_keeping_on_a_disk_that_refuses_is_a_warning(home: Path, caplog):
+    with files_of_at_most(100), caplog.at_level(logging.WARNING, logger="resnet_hub"):
+        outputs.keep(KEY, Maker()(), about="x")
+    assert caplog.records[0].getMessage().startswith(f"not kept: {home}/outputs/")
+    assert outputs.find(KEY) is None
+
+
 def test_another_key_is_another_entry(home: Path):
     make = Maker()
     for key in (KEY, {**KEY, "numbers": [1, 2.50001]}, {**KEY, "more": 0}):
