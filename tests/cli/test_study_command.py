@@ -173,6 +173,18 @@ def test_another_studys_folder_and_a_broken_study_json_are_refused(study: Path, 
     assert "not what a study asks" in refusal(capsys, "study", "degradation", "--out", study)
 
 
+@pytest.mark.parametrize("name", ["README.md", "figure.png", "finding.json"])
+def test_files_of_other_hands_are_not_overwritten(name: str, tmp_path: Path, trained, capsys):
+    (tmp_path / name).write_text("mine")
+    told = refusal(capsys, "study", "degradation", *FLAGS, "--out", tmp_path)
+    assert told == f"--out {tmp_path}: {name} there is of no study; choose another folder"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+    told = refusal(capsys, "study", "degradation", *FLAGS, "--out", tmp_path / name)
+    assert told == f"--out {tmp_path / name}: is a file; choose another folder"
+    assert trained == []
+
+
 def test_an_unknown_study_is_refused_with_the_nearest(capsys):
     assert refusal(capsys, "study", "degradate") == (
         "no study is called 'degradate'; did you mean 'degradation'?"
