@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
 
 from resnet_hub.cli import stdout
 from resnet_hub.cli.study_runs import numbers, plan, split_flags, train_all
@@ -32,7 +33,7 @@ README.md. A run that is finished is never trained again, one that was stopped g
 
 _SWITCHES = ("--dry-run", "--draw", "--json")
 _OWN = ("depths", "seeds", "steps", "out")
-_DESIGN = DESIGNS["degradation"]  # the same nets
+_DESIGN = replace(DESIGNS["degradation"], name="gradients")  # the same nets
 _RECORDER = [{"class_path": "resnet_hub.studies.gradients.Recorder"}]
 
 

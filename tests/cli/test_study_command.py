@@ -12,6 +12,8 @@ from resnet_hub.cli.study_runs import plan
 from resnet_hub.studies import training
 from resnet_hub.studies.conclusion import conclude
 from resnet_hub.studies.designs import DESIGNS
+from resnet_hub.studies.outcomes import read_outcome
+from resnet_hub.studies.pictures import draw_study
 from resnet_hub.weights.card import read_card
 
 FLAGS = (
@@ -195,6 +197,16 @@ def test_the_help_pages_print(capsys):
     for arguments in (["study"], ["study", "gates", "--help"], ["reproduce", "--help"]):
         assert command(*arguments) == 0
         assert capsys.readouterr().out.startswith("usage: resnet-hub ")
+
+
+def test_a_short_study_has_whole_iterations_below_its_curves(whole: Path, tmp_path: Path):
+    design = DESIGNS["degradation"]
+    runs = plan(design.members((20,)), {"steps": "8"}, [], tmp_path)
+    for run in runs:
+        shutil.copytree(whole / run.name, run.folder)
+    figure = draw_study(design, [read_outcome(run) for run in runs])
+    ticks = [tick for axes in figure.axes for tick in axes.get_xticks()]
+    assert ticks == [int(tick) for tick in ticks]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_two_models_of_one_row_are_told_apart(run: Path, tmp_path: Path, capsys)
         (["responses", "RUN/model"], "study responses: a model needs --data NAME"),
         (["responses", "RUN", "--out=other"], "--out other: holds a study of degradation"),
         (["responses", "RUN", "--out=a_file"], "--out a_file: is a file"),
-        (["gradients", "--depths=21"], "--depths: "),
+        (["gradients", "--depths=21"], "--depths: gradients has no nets of 21; has 20, 32"),
         (["gradients", "--callbacks=[]"], "--callbacks: this study sets it"),
         (["gradients", "--dry-run", "--draw"], "--draw: goes without --dry-run"),
         (["gradients", "--draw", "--out=other"], "--out other: holds a study of degradation"),
