@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,9 +205,12 @@ def test_a_short_study_has_whole_iterations_below_its_curves(whole: Path, tmp_pa
     runs = plan(design.members((20,)), {"steps": "8"}, [], tmp_path)
     for run in runs:
         shutil.copytree(whole / run.name, run.folder)
-    figure = draw_study(design, [read_outcome(run) for run in runs])
-    ticks = [tick for axes in figure.axes for tick in axes.get_xticks()]
-    assert ticks == [int(tick) for tick in ticks]
+    outcomes = [read_outcome(run) for run in runs]
+    last = [replace(o, train=([8.0], [0.9]), test=([8.0], [0.8])) for o in outcomes]
+    for drawn in (outcomes, last):
+        figure = draw_study(design, drawn)
+        ticks = [tick for axes in figure.axes for tick in axes.get_xticks()]
+        assert ticks == [int(tick) for tick in ticks]
 
 
 @pytest.mark.parametrize(
