@@ -66,7 +66,10 @@ def panels(
 
 
 def draw(axes: "Axes", line: Line) -> None:
-    """Draw one line, and its band behind it; a single point becomes a dot, to be seen at all."""
+    """Draw one line, and its band behind it.
+
+    A single point becomes a dot, to be seen at all: a hollow one where the line would be dashed.
+    """
     axes.plot(
         line.x,
         line.y,
@@ -75,6 +78,8 @@ def draw(axes: "Axes", line: Line) -> None:
         linestyle="--" if line.dashed else "-",
         linewidth=line.width,
         marker="." if len(line.x) == 1 else None,
+        markersize=10,
+        markerfacecolor="white" if line.dashed else line.colour,
     )
     if line.band is not None:
         low, high = line.band

@@ -25,6 +25,13 @@ def test_a_single_point_is_seen():
     assert [line.get_marker() for line in axes.lines] == [".", "None"]
 
 
+def test_a_single_point_of_training_is_told_from_one_of_test():
+    _, (axes,) = panels()
+    for dashed in (False, True):
+        draw(axes, Line([1], [3], colour=PALETTE[1], dashed=dashed))
+    assert [line.get_markerfacecolor() for line in axes.lines] == [PALETTE[1], "white"]
+
+
 def test_charts_come_row_by_row():
     _, charts = panels(3, 2)
     assert [axes.get_subplotspec().num1 for axes in charts] == list(range(6))

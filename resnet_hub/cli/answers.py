@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 FILES = ("confusion", "predictions", "real")
 
 
+def tempered(temperature: float | None) -> list[str]:
+    """Return the line that says by what probabilities were tempered; none where by nothing."""
+    if temperature is None:
+        return []
+    return [f"probabilities at the card's temperature, {temperature:.4g}"]
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is asked for beside the scores.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from resnet_hub.cli.answers import tempered
 from resnet_hub.cli.arguments import Arguments
 from resnet_hub.errors import InvalidSetting, UnknownName, did_you_mean, printable
 from resnet_hub.paths import expanded
@@ -36,6 +37,9 @@ def gradcam_command(arguments: list[str]) -> int:
     net = ResNet.from_pretrained(chosen.model)
     label = None if chosen.label is None else _number(net, chosen.label)
     answers = []
+    if not chosen.json:
+        for line in tempered(net.temperature):
+            print(line)
     for image, picture in zip(images, pictures, strict=True):
         answer = _explained(net, image, picture, label=label, layer=chosen.layer)
         answers.append(answer)
@@ -63,7 +67,7 @@ def _explained(
     classes = None if label is None else torch.tensor([label])
     found = gradcam(net, net.preprocess(seen)[None], classes=classes, layer=layer)
     number = int(found.classes[0])
-    probability = float(found.logits.softmax(1)[0, number])
+    probability = float((found.logits / (net.temperature or 1)).softmax(1)[0, number])
     name = net.labels[number] if net.labels else str(number)
     shown = enlarged(seen)
     window = net.preprocess.window(shown.height, shown.width)
@@ -78,6 +82,7 @@ def _explained(
         "label": name,
         "index": number,
         "probability": probability,
+        "temperature": net.temperature,
         "empty": is_empty,
     }
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from resnet_hub.cli.answers import tempered
 from resnet_hub.cli.measuring import net_of, opened, read_arguments, recipe_of
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.figures import check_format
@@ -62,7 +63,7 @@ def _drawn(
     data = opened(recipe, net.preprocess)
     with stdout.clear():
         answered = logits(net, data, trainer=recipe.trainer)
-        found = mistakes_of(answered)
+        found = mistakes_of(answered, net.temperature)
         if shown := found[:count]:
             explained_by = answering(net, data) if explains else None
             figure = draw_mistakes(shown, data, explained_by=explained_by)
@@ -72,6 +73,7 @@ def _drawn(
         "data": data.measured,
         "n": len(answered.labels),
         "wrong": len(found),
+        "temperature": net.temperature,
         "picture": str(out) if found else None,
         "mistakes": [
             {
@@ -86,6 +88,7 @@ def _drawn(
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{facts['data']}: {facts['wrong']:,} of {facts['n']:,} images are answered wrong"]
+    lines += tempered(facts["temperature"])
     lines += [
         f"{mistake['probability']:7.2%}  {mistake['given_name']}, is {mistake['label_name']}  "
         f"(image {mistake['index']:,}, {mistake['own']:.2%} of its own class)"

@@ -3,6 +3,7 @@
 import json
 from typing import Any, Literal
 
+from resnet_hub.cli.answers import tempered
 from resnet_hub.cli.arguments import Arguments
 from resnet_hub.errors import Diverged, printable
 from resnet_hub.paths import expanded
@@ -42,8 +43,8 @@ def predict_command(arguments: list[str]) -> int:
     if chosen.json:
         print(json.dumps(answers, allow_nan=False))
         return 0
-    if net.temperature is not None:
-        print(f"probabilities at the card's temperature, {net.temperature:.4g}")
+    for line in tempered(net.temperature):
+        print(line)
     for answer in answers:
         print(printable(answer["image"]))
         for guess in answer["top5"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_hub.cli import stdout
 from resnet_hub.cli.layers import read_flags
 from resnet_hub.cli.recipes import check, read_recipe
-from resnet_hub.cli.study_runs import plan, split_flags, tell, train_all
+from resnet_hub.cli.study_runs import plan, seeds_of, split_flags, tell, train_all
 from resnet_hub.errors import DataMissing, InvalidSetting, UnknownName, did_you_mean, printable
 from resnet_hub.learning.settings import Recipe
 from resnet_hub.paths import expanded
@@ -36,6 +36,7 @@ Tables: {tables}
 --data     of a table of ImageNet nets: measure the models that are found by the table's own
            protocol, perhaps ten crops; their answers are kept (`resnet-hub cache list`)
 --run      train what no run was found for, as `resnet-hub study` does, in --out (studies/TABLE)
+--seeds    a run each; those that count for a row already are not trained again
 --steps    another length for these, in optimizer steps
 --dry-run  with --run: tell what would be trained
 """
@@ -62,7 +63,10 @@ def reproduce_command(arguments: list[str]) -> int:
     roots = _roots(own.get("runs"), out if run else None)
     rows, unread = _rows(table, roots, measure)
     if run:
-        runs = plan(_missing(table, rows), own, flags, out)
+        missing = _missing(table, rows, seeds_of(own))
+        runs = [
+            run for run in plan(list(missing), own, flags, out) if run.seed in missing[run.member]
+        ]
         if dry:
             tell(runs, as_json=as_json)
             return 0
@@ -131,8 +135,10 @@ def _recipe(member: Member) -> Recipe:
     return read_recipe([member.recipe], read_flags(as_flags(member.settings))[0])
 
 
-def _missing(table: PaperTable, rows: Sequence["ReproducedRow"]) -> list[Member]:
-    """Return what has to be trained.
+def _missing(
+    table: PaperTable, rows: Sequence["ReproducedRow"], seeds: Sequence[int]
+) -> dict[Member, list[int]]:
+    """Return the seeds of each net that have to be trained: those that no counting run has.
 
     Raises:
         InvalidSetting: The table is of ImageNet nets.
@@ -142,8 +148,13 @@ def _missing(table: PaperTable, rows: Sequence["ReproducedRow"]) -> list[Member]
             f"--run: {table.name} is of ImageNet nets, which take days on several GPUs; train them "
             "by `resnet-hub fit imagenet_…`, or fetch weights, and measure them by --data ImageNet"
         )
-    lacking = [row.published.member for row in rows if row.verdict in ("unmeasured", "none")]
-    return [member for member in lacking if member is not None]
+    missing: dict[Member, list[int]] = {}
+    for row in rows:
+        there = row.ours.seeds if row.ours is not None and row.verdict != "none" else ()
+        lacking = [seed for seed in seeds if seed not in there]
+        if row.published.member is not None and lacking:
+            missing[row.published.member] = lacking
+    return missing
 
 
 def _show(table: PaperTable, rows: Sequence["ReproducedRow"], *, as_json: bool) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import shlex
+import sys
+from dataclasses import replace
 
 from resnet_hub.cli import stdout
 from resnet_hub.cli.study_runs import numbers, plan, split_flags, train_all
-from resnet_hub.errors import InvalidSetting, printable
+from resnet_hub.errors import DataMissing, InvalidSetting, printable
 from resnet_hub.paths import expanded
 from resnet_hub.studies.designs import DESIGNS
 from resnet_hub.studies.plan import describe
@@ -31,7 +33,7 @@ README.md. A run that is finished is never trained again, one that was stopped g
 
 _SWITCHES = ("--dry-run", "--draw", "--json")
 _OWN = ("depths", "seeds", "steps", "out")
-_DESIGN = DESIGNS["degradation"]  # the same nets
+_DESIGN = replace(DESIGNS["degradation"], name="gradients")  # the same nets
 _RECORDER = [{"class_path": "resnet_hub.studies.gradients.Recorder"}]
 
 
@@ -62,10 +64,19 @@ def study(name: str, arguments: list[str]) -> int:
     from resnet_hub.studies.gradient_pages import conclude, read_trace
 
     check_folder(out, name)
-    for run in runs:
-        read_trace(run)  # what cannot be told in the end is refused before hours of training
+    # What cannot be told in the end is refused before hours of training.
+    measured = [read_trace(run).rows for run in runs]
+    if draw and not any(measured):
+        raise DataMissing(
+            f"--draw: {out} holds no run of those asked for; give the --depths, --seeds "
+            "and --steps of what is there"
+        )
     code = 0 if draw else train_all(runs, as_json=as_json)
-    finding = conclude(runs, out, command=shlex.join(["resnet-hub", "study", name, *asked]))
+    command = shlex.join(["resnet-hub", "study", name, *asked])
+    if code >= 128 or not any(read_trace(run).rows for run in runs):
+        print(f"the study is not finished; go on with: {command}", file=sys.stderr)
+        return code
+    finding = conclude(runs, out, command=command)
     if as_json:
         stdout.show(json.dumps(finding, allow_nan=False))
         return code

@@ -84,7 +84,9 @@ def _study(
 ) -> int:
     """Train what is not finished, unless it was stopped conclude, and return the exit code."""
     from resnet_hub.studies.conclusion import conclude, write_asked
+    from resnet_hub.studies.folder import check_folder
 
+    check_folder(out, design.name)
     command = shlex.join(["resnet-hub", "study", design.name, *asked])
     write_asked(design, runs, out, asked)
     code = train_all(runs, as_json=as_json) if trains else 0
@@ -155,6 +157,11 @@ def numbers(own: Mapping[str, str], name: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def seeds_of(own: Mapping[str, str]) -> tuple[int, ...]:
+    """Return the seeds that are asked for; see :func:`numbers`."""
+    return numbers(own, "seeds") or (0,)
+
+
 def plan(
     members: Sequence[Member], own: Mapping[str, str], flags: Sequence[str], out: Path
 ) -> list[PlannedRun]:
@@ -169,7 +176,7 @@ def plan(
     Raises:
         ResNetHubError: A flag is refused, or another run lies where one of these belongs.
     """
-    seeds = numbers(own, "seeds") or (0,)
+    seeds = seeds_of(own)
     steps = numbers(own, "steps")
     if len(steps) > 1 or 0 in steps:
         raise InvalidSetting(f"--steps: {own['steps']!r} is no number of optimizer steps")

@@ -46,13 +46,17 @@ class Mistake:
     own: float
 
 
-def mistakes_of(answered: Logits) -> list[Mistake]:
+def mistakes_of(answered: Logits, temperature: float | None = None) -> list[Mistake]:
     """Return all mistakes, those that the net is most sure of first.
 
     Of two that it is as sure of, the one with the lower number comes first.
+
+    Args:
+        answered: What the net gave.
+        temperature: By which its logits are divided before the softmax, where it has one.
     """
     labels, indices = answered.labels, answered.indices
-    probabilities = answered.values.double().softmax(1)
+    probabilities = (answered.values.double() / (temperature or 1)).softmax(1)
     most, given = probabilities.max(1)
     wrong = (given != labels).nonzero()[:, 0].tolist()
     found = [

@@ -78,7 +78,10 @@ def unit(depth: int, form: str, *, data: str = "cifar10", batch_size: int | None
     net = f"cifar_preact_resnet{depth}" if form == "preact" else f"cifar_resnet{depth}"
     own = {} if form in ("preact", "residual") else {"net.form": form}
     more = {} if batch_size is None else {"data.batch_size": batch_size}
-    return _he2016(net, FORMS[form], depth, {**own, **more}, next(iter(own.values()), ""), data)
+    twists = list(own.values())  # a folder's name tells apart whatever else is one net
+    twists += [data] if data != "cifar10" else []
+    twists += [f"batch{batch_size}"] if batch_size is not None else []
+    return _he2016(net, FORMS[form], depth, {**own, **more}, "-".join(twists), data)
 
 
 FORMS: Mapping[str, str] = {

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def check_folder(out: Path, study: str) -> None:
-    """Check that a folder is free, or holds this study.
+    """Check that a folder is free, or holds this study: nothing else is overwritten.
 
     Raises:
-        InvalidSetting: It holds another study, or is a file.
+        InvalidSetting: It holds another study or files of other hands, or is a file.
     """
     if out.exists() and not out.is_dir():
         raise InvalidSetting(f"--out {out}: is a file; choose another folder")
@@ -32,6 +32,11 @@ def check_folder(out: Path, study: str) -> None:
             continue
         if held != study:
             raise InvalidSetting(f"--out {out}: holds a study of {held}; choose another folder")
+    if (out / "study.json").exists():
+        return
+    for name in ("figure.png", "figure.svg", f"{study}.csv", "finding.json", "README.md"):
+        if (out / name).exists():
+            raise InvalidSetting(f"--out {out}: {name} there is of no study; choose another folder")
 
 
 def write_asked(out: Path, finding: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -70,7 +70,10 @@ def _over_seeds(
 
 
 def _label_curves(axes: "Axes", title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set(title=title, xlabel="iterations", ylabel="top-1 error (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     axes.plot([], [], color="0.4", label="test")
     axes.plot([], [], color="0.4", linestyle="--", label="training")

@@ -44,12 +44,14 @@ class Ours:
         n: Images.
         data: What they were measured on.
         folders: The models.
+        seeds: Of the runs that say theirs.
     """
 
     errors: tuple[float, ...]
     n: int
     data: str
     folders: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -215,6 +217,7 @@ def _ours(found: Sequence[tuple[Model, Score]]) -> Ours:
         scores[0].n,
         scores[0].data,
         tuple(str(model.folder) for model, _ in found),
+        tuple(seed for m, _ in found if (seed := m.card.provenance.seed) is not None),
     )
 
 

@@ -65,6 +65,20 @@ def test_people_get_a_line_a_picture(model: Path, tmp_path: Path, capsys):
     assert line.endswith(f"%  cat  {tmp_path / 'out' / 'a-gradcam.png'}")
 
 
+def test_probabilities_are_at_the_cards_temperature_as_those_of_predict(tmp_path: Path, capsys):
+    net = fill(ResNet("cifar_resnet20", classes=CIFAR10_LABELS))
+    net.temperature = 2.5
+    net.save_pretrained(tmp_path / "model")
+    path = save(tmp_path / "a.png", pattern(seed=1))
+    (found,) = explained(capsys, tmp_path / "model", path, "--out", tmp_path)
+    assert command("predict", tmp_path / "model", path, "--json") == 0
+    ((guess, *_),) = (answer["top5"] for answer in json.loads(capsys.readouterr().out))
+    assert found["temperature"] == 2.5
+    assert found["probability"] == pytest.approx(guess["probability"])
+    assert command("gradcam", tmp_path / "model", path, "--out", tmp_path) == 0
+    assert "probabilities at the card's temperature, 2.5" in capsys.readouterr().out
+
+
 def test_another_class_and_layer_give_another_map(model: Path, tmp_path: Path, capsys):
     path = save(tmp_path / "a.png")
     sheets = set()

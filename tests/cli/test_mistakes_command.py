@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from small_runs import command, fit, refusal
 
+from resnet_hub.nets.resnet import ResNet
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,6 +58,20 @@ def test_people_get_a_line_a_mistake_and_gradcam_another_picture(run: Path, tmp_
     )
     assert capsys.readouterr().out.splitlines()[:-1] == lines[:-1]
     assert (tmp_path / "b.svg").read_text().startswith("<?xml")
+
+
+def test_probabilities_are_at_the_cards_temperature(run: Path, tmp_path: Path, capsys):
+    plain = drawn(capsys, run, "--out", tmp_path / "a.png", "--count", "100")
+    net = ResNet.from_pretrained(run / "model")
+    net.temperature = 4.0
+    net.save_pretrained(tmp_path / "model")
+    asked = (tmp_path / "model", "--data=Digits", "--out", tmp_path / "b.png", "--count", "1")
+    soft = drawn(capsys, *asked)
+    assert (plain["temperature"], soft["temperature"]) == (None, 4.0)
+    assert soft["wrong"] == plain["wrong"]
+    assert soft["mistakes"][0]["probability"] < plain["mistakes"][0]["probability"]
+    assert command("mistakes", *asked) == 0
+    assert "probabilities at the card's temperature, 4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 from small_runs import command, refusal
 
+from resnet_hub.cli.layers import read_flags
+from resnet_hub.cli.recipes import read_recipe
+from resnet_hub.nets.resnet import ResNet
 from resnet_hub.studies import training
+from resnet_hub.studies.members import as_flags
 from resnet_hub.studies.published import TABLES
+from resnet_hub.weights.provenance import Provenance, Score
 
 DIGITS = (
     *("--steps=4", "--data=Digits", "--data.pad=1", "--data.batch_size=256"),
@@ -47,6 +52,24 @@ def test_run_trains_what_is_missing_and_shows_it_without_a_verdict(here: Path, c
     table = json.loads(capsys.readouterr().out)
     assert {row["verdict"] for row in table["rows"]} == {"unmeasured"}
     assert "data.name: 'Digits' there, 'Cifar10' asked" in str(table["rows"][0]["notes"])
+
+
+def test_run_asks_for_the_seeds_that_a_row_lacks_and_no_other(here: Path, capsys):
+    row = TABLES["he2015-table6"].rows[0]
+    assert row.member is not None
+    recipe = read_recipe([row.member.recipe], read_flags(as_flags(row.member.settings))[0])
+    score = Score(data="CIFAR-10 test", top1=0.9125, top5=1.0, n=10_000)
+    origin = Provenance(recipe=recipe.to_dict(), seed=0, scores=(score,))
+    ResNet("cifar_resnet20").save_pretrained(here / "runs/one", provenance=origin)
+    asked = ("reproduce", "he2015-table6", "--run", "--dry-run", "--json")
+    for seeds, wanted in (("0", []), ("0,1,2", [1, 2])):
+        capsys.readouterr()
+        assert command(*asked, f"--seeds={seeds}") == 0
+        runs = json.loads(capsys.readouterr().out)["runs"]
+        assert [run["seed"] for run in runs if run["label"] == "ResNet-20"] == wanted
+        assert [run["seed"] for run in runs if run["label"] == "ResNet-32"] == [
+            int(seed) for seed in seeds.split(",")
+        ]
 
 
 def test_a_card_that_cannot_be_read_is_told_and_left_out(here: Path, capsys):

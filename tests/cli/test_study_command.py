@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from resnet_hub.cli.study_runs import plan
 from resnet_hub.studies import training
 from resnet_hub.studies.conclusion import conclude
 from resnet_hub.studies.designs import DESIGNS
+from resnet_hub.studies.outcomes import read_outcome
+from resnet_hub.studies.pictures import draw_study
 from resnet_hub.weights.card import read_card
 
 FLAGS = (
@@ -173,6 +176,18 @@ def test_another_studys_folder_and_a_broken_study_json_are_refused(study: Path, 
     assert "not what a study asks" in refusal(capsys, "study", "degradation", "--out", study)
 
 
+@pytest.mark.parametrize("name", ["README.md", "figure.png", "finding.json"])
+def test_files_of_other_hands_are_not_overwritten(name: str, tmp_path: Path, trained, capsys):
+    (tmp_path / name).write_text("mine")
+    told = refusal(capsys, "study", "degradation", *FLAGS, "--out", tmp_path)
+    assert told == f"--out {tmp_path}: {name} there is of no study; choose another folder"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+    told = refusal(capsys, "study", "degradation", *FLAGS, "--out", tmp_path / name)
+    assert told == f"--out {tmp_path / name}: is a file; choose another folder"
+    assert trained == []
+
+
 def test_an_unknown_study_is_refused_with_the_nearest(capsys):
     assert refusal(capsys, "study", "degradate") == (
         "no study is called 'degradate'; did you mean 'degradation'?"
@@ -183,6 +198,19 @@ def test_the_help_pages_print(capsys):
     for arguments in (["study"], ["study", "gates", "--help"], ["reproduce", "--help"]):
         assert command(*arguments) == 0
         assert capsys.readouterr().out.startswith("usage: resnet-hub ")
+
+
+def test_a_short_study_has_whole_iterations_below_its_curves(whole: Path, tmp_path: Path):
+    design = DESIGNS["degradation"]
+    runs = plan(design.members((20,)), {"steps": "8"}, [], tmp_path)
+    for run in runs:
+        shutil.copytree(whole / run.name, run.folder)
+    outcomes = [read_outcome(run) for run in runs]
+    last = [replace(o, train=([8.0], [0.9]), test=([8.0], [0.8])) for o in outcomes]
+    for drawn in (outcomes, last):
+        figure = draw_study(design, drawn)
+        ticks = [tick for axes in figure.axes for tick in axes.get_xticks()]
+        assert ticks == [int(tick) for tick in ticks]
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,11 @@ def test_two_models_of_one_row_are_told_apart(run: Path, tmp_path: Path, capsys)
         (["responses", "RUN/model"], "study responses: a model needs --data NAME"),
         (["responses", "RUN", "--out=other"], "--out other: holds a study of degradation"),
         (["responses", "RUN", "--out=a_file"], "--out a_file: is a file"),
-        (["gradients", "--depths=21"], "--depths: "),
+        (["gradients", "--depths=21"], "--depths: gradients has no nets of 21; has 20, 32"),
         (["gradients", "--callbacks=[]"], "--callbacks: this study sets it"),
         (["gradients", "--dry-run", "--draw"], "--draw: goes without --dry-run"),
         (["gradients", "--draw", "--out=other"], "--out other: holds a study of degradation"),
+        (["gradients", "--draw"], "--draw: studies/gradients holds no run of those asked for"),
         (["response"], "did you mean 'responses'?"),
     ],
 )
@@ -95,6 +96,18 @@ def test_a_dry_run_of_gradients_tells_its_runs(tmp_path: Path, capsys):
     assert all(own["steps"] == 1000 for own in runs)
     assert all(any("gradients.Recorder" in word for word in own["command"]) for own in runs)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("code", [1, 143])
+def test_gradients_of_which_nothing_was_measured_are_no_study(
+    code: int, tmp_path: Path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "_run", lambda arguments, output: code)
+    assert command("study", "gradients", "--steps=3") == code
+    told = "the study is not finished; go on with: resnet-hub study gradients --steps=3"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "studies").exists()
 
 
 def test_gradients_are_trained_measured_and_found_once(tmp_path: Path, capsys, monkeypatch):

@@ -35,6 +35,15 @@ def test_the_most_confident_come_first_and_right_answers_never():
     assert first.own == pytest.approx(float(logits[2].exp()[2]))
 
 
+def test_a_temperature_divides_the_logits_and_may_change_who_comes_first():
+    logits = torch.tensor([[4.0, 3.0, -9.0], [3.0, 1.6, 1.6]])
+    answered = Logits(logits, torch.tensor([1, 1]), torch.tensor([0, 1]), None, from_cache=False)
+    assert [mistake.index for mistake in mistakes_of(answered)] == [0, 1]
+    cold = mistakes_of(answered, 0.25)
+    assert [mistake.index for mistake in cold] == [1, 0]
+    assert cold[1].probability == pytest.approx(float((logits[0] * 4).softmax(0)[0]))
+
+
 @pytest.mark.parametrize("count", [1, 5, 16])
 def test_each_mistake_is_drawn_once_with_both_classes(count: int):
     net = own_net()

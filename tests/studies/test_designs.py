@@ -97,6 +97,14 @@ def test_the_tables_numbers_are_those_of_the_architecture_table():
             assert row.architecture.classes == 1000
 
 
+def test_the_nets_of_a_table_or_a_study_lie_in_folders_of_their_own():
+    asked = {name: {row.member for row in table.rows} for name, table in TABLES.items()}
+    asked |= {name: set(design.members(design.known)) for name, design in DESIGNS.items()}
+    for name, members in asked.items():
+        folders = [member.folder(0) for member in members if member is not None]
+        assert sorted(set(folders)) == sorted(folders), name
+
+
 def test_two_rows_of_a_table_never_share_what_is_trained():
     for table in TABLES.values():
         members = [row.member for row in table.rows if row.member is not None]
