@@ -1,12 +1,13 @@
 """How the package's pictures look, and how they are written: colours, lines, bands, files."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_hub.errors import InvalidSetting, did_you_mean
+from resnet_hub.errors import InvalidSetting, did_you_mean, printable
 from resnet_hub.weights.store import write_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def draw(axes: "Axes", line: Line) -> None:
         line.x,
         line.y,
         color=line.colour,
-        label=line.label,
+        label=line.label and plain(line.label),
         linestyle="--" if line.dashed else "-",
         linewidth=line.width,
         marker="." if len(line.x) == 1 else None,
@@ -84,6 +85,15 @@ def draw(axes: "Axes", line: Line) -> None:
     if line.band is not None:
         low, high = line.band
         axes.fill_between(line.x, low, high, color=line.colour, alpha=0.2, linewidth=0)
+
+
+def plain(text: str) -> str:
+    """Return other people's words as matplotlib draws them letter by letter.
+
+    Between two ``$`` it would see a formula, or raise an error where there is none; and what turns
+    the direction of writing, or is no letter, is spelt out.
+    """
+    return printable(text).replace("$", r"\$")
 
 
 def check_format(picture: Path) -> None:
@@ -110,6 +120,9 @@ def write_figure(figure: "Figure", picture: Path) -> None:
     kind, stream = picture.suffix.lower()[1:], BytesIO()
     options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
     # Letters stay letters, which the reader's fonts draw; without a salt, ids would be random.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnet_hub"}):
+    style = mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnet_hub"})
+    with style, warnings.catch_warnings():
+        # A letter that the font lacks is a box in a PNG, and a letter in an SVG.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(stream, format=kind, **options)
     write_file(picture, lambda file: file.write(stream.getvalue()))

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.figures import PALETTE, Line, draw, panels, write_figure
+from resnet_hub.figures import PALETTE, Line, draw, panels, plain, write_figure
 
 
 def test_a_line_is_drawn_with_its_band_behind_it():
@@ -59,3 +59,17 @@ def test_another_ending_is_refused_and_nothing_is_written(tmp_path: Path):
     with pytest.raises(InvalidSetting, match=r"curves\.jpg: ends in neither \.png nor \.svg"):
         write_figure(figure, tmp_path / "curves.jpg")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_words_of_others_are_drawn_letter_by_letter(tmp_path: Path, ending: str, recwarn):
+    figure, (axes,) = panels()
+    draw(axes, Line([1, 2], [3, 4], "run $\\foo$ \u202e猫\n"))
+    axes.set_title(plain("$\\bar{$"))
+    axes.legend()
+    write_figure(figure, picture := tmp_path / f"words.{ending}")
+    assert not recwarn.list
+    if ending == "svg":
+        drawn = picture.read_text("utf-8")
+        assert "$\\foo$ \\u202e猫\\n</text>" in drawn
+        assert "$\\bar{$</text>" in drawn

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from resnet_hub.cli.layers import Layer
 from resnet_hub.cli.measuring import net_of, opened, read_arguments, recipe_of, validated
 from resnet_hub.cli.plot import read_run
+from resnet_hub.cli.recording import is_checkpoint
 from resnet_hub.errors import DataMissing, ResNetHubError
 from resnet_hub.paths import expanded
 
@@ -93,15 +94,27 @@ def _run(folder: Path, flags: Layer, *, measuring: bool) -> "Page":
 
 def _model(name: str, flags: Layer, *, measuring: bool) -> "Page":
     from resnet_hub.report.pages import model_page
-    from resnet_hub.weights.card import read_card
+    from resnet_hub.weights.card import CARD_NAME, read_card
     from resnet_hub.weights.hub import resolve
 
-    card = read_card(resolve(name))
+    folder = resolve(name)
+    if not (folder / CARD_NAME).is_file():
+        raise DataMissing(f"{name}: {_other(folder)}")
+    card = read_card(folder)
     found = None
     if measuring and "data" in flags.values:
         found = _measured(*recipe_of(name, flags, command="report"), own_split=False)
     missing = "Name a data set by --data to have it answered."
     return model_page(card, name, found=found, missing=missing)
+
+
+def _other(folder: Path) -> str:
+    """Return what a folder is that is neither run nor study nor model, and what to do."""
+    if is_checkpoint(folder):
+        return "a checkpoint; name its run, or `resnet-hub export` it and name that"
+    if begun(folder):
+        return "a folder of runs and no study; name one of them, or overlay them by `plot`"
+    return "neither a run, a study nor a model"
 
 
 def _measured(recipe: "Recipe", model: str | Path, *, own_split: bool) -> "Measured":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from resnet_hub.figures import panels
+from resnet_hub.figures import panels, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,13 +26,13 @@ def draw_confusion(confusion: Tensor, classes: Sequence[str], *, title: str) -> 
     shown = axes.imshow(100 * shares.numpy(), cmap="cividis", vmin=0, vmax=100)
     figure.colorbar(shown, ax=axes, label="share of the class's images, %", shrink=0.8)
     axes.set(xlabel="answer", ylabel="class")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(plain(title), fontsize=9)
     if len(classes) <= _NAMED:
         numbers = range(len(classes))
-        names = [name if len(name) <= _NAMED else f"{name[: _NAMED - 1]}…" for name in classes]
-        plain = [name.replace("$", r"\$") for name in names]  # a pair of them would be a formula
-        axes.set_xticks(numbers, plain, rotation=90, fontsize=7)
-        axes.set_yticks(numbers, plain, fontsize=7)
+        short = [name if len(name) <= _NAMED else f"{name[: _NAMED - 1]}…" for name in classes]
+        names = [plain(name) for name in short]
+        axes.set_xticks(numbers, names, rotation=90, fontsize=7)
+        axes.set_yticks(numbers, names, fontsize=7)
         for row, column in confusion.nonzero().tolist():
             colour = "black" if shares[row, column] > 0.5 else "white"
             count = f"{int(confusion[row, column])}"

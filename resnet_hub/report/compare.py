@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from resnet_hub.counting import multiply_adds, parameters
 from resnet_hub.errors import DataMissing
 from resnet_hub.evaluation.summary import Summary
-from resnet_hub.figures import PALETTE, panels, write_figure
+from resnet_hub.figures import PALETTE, panels, plain, write_figure
 from resnet_hub.metrics import wilson
 from resnet_hub.weights.card import WEIGHTS_NAME, Card
 
@@ -143,7 +143,8 @@ def comparison(rows: Sequence[Compared]) -> Figure:
         axes.grid(alpha=0.25, linewidth=0.6, which="both")
         axes.spines[["top", "right"]].set_visible(False)
     (_, first), *_ = shown
-    figure.suptitle(f"{first.data}, n = {first.n:,}; bars are 95% intervals", fontsize="medium")
+    title = f"{plain(first.data)}, n = {first.n:,}; bars are 95% intervals"
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 
@@ -151,7 +152,9 @@ def _point(axes: Axes, cost: float, result: Result, label: str) -> None:
     error, (low, high) = 100 * result.error, (100 * end for end in result.interval)
     bars = [[max(0.0, error - low)], [max(0.0, high - error)]]
     axes.errorbar([cost], [error], yerr=bars, fmt="o", color=PALETTE[0], markersize=5, capsize=3)
-    axes.annotate(label, (cost, error), xytext=(7, 5), textcoords="offset points", fontsize="small")
+    axes.annotate(
+        plain(label), (cost, error), xytext=(7, 5), textcoords="offset points", fontsize="small"
+    )
 
 
 def _labels(rows: Sequence[Compared]) -> list[str]:

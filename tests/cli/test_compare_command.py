@@ -1,6 +1,7 @@
 """``resnet-hub compare``: models side by side."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,15 @@ def test_the_figure_names_the_nets_and_has_both_costs(models, tmp_path: Path, ca
     assert "cifar_resnet32" not in drawn  # it was not measured
     assert "parameters (millions)" in drawn
     assert "multiply-adds of an image (millions)" in drawn
+
+
+def test_folders_of_any_name_are_drawn(models, tmp_path: Path, capsys):
+    run, _ = models
+    names = [tmp_path / name for name in ("$\\foo$", "$\\bar{")]
+    for name in names:
+        shutil.copytree(run / "model", name)
+    assert command("compare", *names, "--out", out := tmp_path / "cost.svg") == 0
+    assert all(f"{name}</text>" in out.read_text("utf-8") for name in names)
 
 
 def test_what_cannot_be_drawn_or_read_is_refused(models, tmp_path: Path, capsys):

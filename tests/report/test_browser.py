@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_runs import command, fit
 from study_folder import finding, write_study
+
+from resnet_hub.nets.resnet import ResNet
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -55,6 +58,24 @@ def visit(browser: "playwright.Browser", page: Path, *, width: int, scheme: str 
     opened.on("request", lambda request: asked.append(request.url))
     opened.goto(page.as_uri())
     return opened, said, [url for url in asked if not url.startswith("data:")]
+
+
+def test_tables_of_an_imagenet_net_and_long_names_fit_a_desktop(browser, tmp_path: Path):
+    labels = ("a name of several words" * 5, "plain", "x" * 100)
+    net = ResNet("resnet50", classes=labels)
+    net.save_pretrained(tmp_path / "net")
+    for split in ("train", "val"):
+        for number, label in enumerate(labels):
+            (tmp_path / "data" / split / label).mkdir(parents=True)
+            picture = Image.new("RGB", (32, 32), (80 * number, 40, 20))
+            picture.save(tmp_path / "data" / split / label / "a.png")
+    data = ("--data", "Folder", "--data.root", tmp_path / "data", "--data.workers", 0)
+    out = tmp_path / "page.html"
+    assert command("report", tmp_path / "net", *data, "--out", out) == 0
+    opened, *_ = visit(browser, out, width=DESKTOP)
+    hidden = "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    assert not any(opened.evaluate(hidden))
+    opened.context.close()
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
