@@ -1,5 +1,6 @@
 """What tests let the ranks of a run do: each of them imports this module."""
 
+import time
 from typing import Any
 
 import lightning as L
@@ -254,6 +255,7 @@ def looked(rank: int, asked: list[tuple[int, int, Views]]) -> list[dict[str, Any
 
         def noted(*arguments: Any, written: list[Any] = written, **how: Any) -> None:
             written.append(arguments)
+            time.sleep(0.3)  # the others ask for the next one before this one is there
             keep(*arguments, **how)
 
         net.conv1.register_forward_pre_hook(seen)

@@ -152,8 +152,8 @@ def averaged(logits: Tensor, average: Average) -> Tensor:
 
     Args:
         logits: float ``(N, looks, classes)``.
-        average: ``logits`` gives their mean; ``probabilities`` logits whose softmax is the mean of
-            the looks' softmax. One look stays as it is.
+        average: ``logits`` gives their mean; ``probabilities`` the logarithm of the mean of the
+            looks' softmax, which are logits too. One look stays as it is.
 
     Returns:
         float32 ``(N, classes)``.
