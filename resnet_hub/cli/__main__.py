@@ -32,7 +32,7 @@ COMMANDS = {
     "list": ("resnet_hub.cli.nets", "every net: parameters, multiply-adds, published error"),
     "info": ("resnet_hub.cli.nets", "one net or model folder in detail"),
     "export": ("resnet_hub.cli.export", "turn a run into a model folder, ONNX or torch.export"),
-    "cache": ("resnet_hub.cli.cache", "list or remove fetched weights and kept features"),
+    "cache": ("resnet_hub.cli.cache", "list or remove fetched weights and kept answers"),
     "convert": ("resnet_hub.cli.convert", "turn other projects' checkpoints into ours, and back"),
 }
 
