@@ -127,7 +127,7 @@ def draw_rates(
         picture: A PNG or SVG, written whole or not at all.
         suggestion: The rate to be marked, if any.
     """
-    figure, (axes,) = panels()
+    figure, (axes,) = panels(width=7.0)
     axes.plot(rates, losses, ".", color="0.6", label="a step's loss")
     axes.plot(rates, smoothed, color=_TRAIN, linewidth=2, label="smoothed")
     if suggestion is not None:

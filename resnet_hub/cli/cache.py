@@ -8,7 +8,7 @@ from resnet_hub.errors import DataMissing, printable
 
 def cache_command(arguments: list[str]) -> int:
     """Run ``resnet-hub cache``."""
-    parser = Arguments("cache", "List fetched weights and kept features, or remove them.")
+    parser = Arguments("cache", "List fetched weights and kept answers, or remove them.")
     parser.add_argument("action", choices=("list", "clear"))
     parser.add_argument(
         "source", nargs="?", help="this alone: its name, repository or URL; outputs: all features"

@@ -211,7 +211,7 @@ def test_the_seed_tells_which_pictures_are_held_out(tmp_path: Path, capsys):
     ("arguments", "message"),
     [
         ([], None),
-        (["a", "b", "--data=Digits"], "needs one model folder or run"),
+        (["a", "b", "--data=Digits"], "'a': neither a folder here nor the name of weights"),
         (["--data=Digits"], "needs one model folder or run"),
         (["RUN/model"], "a model needs --data NAME"),
         (["resnet50"], "a model needs --data NAME"),
