@@ -19,7 +19,7 @@ from resnet_hub.evaluation.scoring import quiet_trainer
 from resnet_hub.evaluation.views import Views, view_logits
 from resnet_hub.learning.plan import check_channels, check_match
 from resnet_hub.learning.processes.ranks import started
-from resnet_hub.learning.trainer import losses_named, refusals_named
+from resnet_hub.learning.trainer import losses_named, refusals_named, watching
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.outputs import Tensors, find, keep, kept
 from resnet_hub.weights.provenance import software
@@ -221,14 +221,9 @@ class _Pass(L.LightningModule):
 
 
 def _computed(one_pass: _Pass, trainer: L.Trainer) -> dict[str, Tensor]:
-    collector = Collector()
-    callbacks = cast(Any, trainer).callbacks
-    callbacks.append(collector)
-    try:
-        with refusals_named(), losses_named(one_pass.data, train=False):
-            trainer.test(one_pass, verbose=False)
-    finally:
-        callbacks.remove(collector)
+    collector, told = Collector(), losses_named(one_pass.data, train=False)
+    with refusals_named(), told, watching(trainer, collector):
+        trainer.test(one_pass, verbose=False)
     # What Lightning computes in inference mode could not be learnt from; a copy can.
     found = collector.logits
     values, indices = found.values.clone(), found.indices.clone()

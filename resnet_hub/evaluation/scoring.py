@@ -10,7 +10,7 @@ from resnet_hub.data.module import DataModule
 from resnet_hub.evaluation.restricted import answering
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.measure import measure
-from resnet_hub.learning.trainer import make_trainer
+from resnet_hub.learning.trainer import make_trainer, watching
 from resnet_hub.nets.resnet import ResNet
 from resnet_hub.weights.provenance import Score
 
@@ -41,9 +41,8 @@ def score(
         ResNetHubError: The data cannot be read.
     """
     placed = quiet_trainer(trainer or {})
-    if witness is not None:
-        placed.callbacks.append(witness)  # type: ignore[attr-defined]
-    return measure(placed, Classifier(answering(net, data)), data)
+    with watching(placed, *([] if witness is None else [witness])):
+        return measure(placed, Classifier(answering(net, data)), data)
 
 
 def quiet_trainer(options: Mapping[str, Any]) -> L.Trainer:

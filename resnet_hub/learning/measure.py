@@ -1,17 +1,12 @@
 """The final score of a net: each image once, with what it takes to measure it again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, cast
-
 import lightning as L
-from lightning.pytorch.callbacks import Callback
 
 from resnet_hub.data.module import DataModule
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.fingerprints import Witness
-from resnet_hub.learning.trainer import losses_named, refusals_named
+from resnet_hub.learning.trainer import losses_named, refusals_named, watching
 from resnet_hub.weights.provenance import Receipt, Score, software
 
 
@@ -24,7 +19,7 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
         InvalidSetting: The trainer's options leave no image.
     """
     witness = Witness()
-    with refusals_named(), losses_named(data, train=False), _watching(trainer, witness):
+    with refusals_named(), losses_named(data, train=False), watching(trainer, witness):
         results = trainer.test(classifier, data, verbose=False)
     values = results[0] if results else {"test/n": 0}
     n = round(values["test/n"])
@@ -42,13 +37,3 @@ def measure(trainer: L.Trainer, classifier: Classifier, data: DataModule) -> Sco
         versions=software(),
     )
     return Score(data=data.measured, top1=top1, top5=top5, n=n, receipt=receipt if whole else None)
-
-
-@contextmanager
-def _watching(trainer: L.Trainer, callback: Callback) -> Iterator[None]:
-    callbacks = cast(Any, trainer).callbacks
-    callbacks.append(callback)
-    try:
-        yield
-    finally:
-        callbacks.remove(callback)

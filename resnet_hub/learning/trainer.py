@@ -10,6 +10,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback
 
 from resnet_hub.data.module import DataModule
 from resnet_hub.data.workers import workers_named
@@ -104,6 +105,18 @@ def losses_named(data: DataModule, *, train: bool) -> Iterator[None]:
     """
     with workers_named(data.described, data.settings.timeout), memory_named(data, train=train):
         yield
+
+
+@contextmanager
+def watching(trainer: L.Trainer, *callbacks: Callback) -> Iterator[None]:
+    """Let callbacks see what a trainer does inside the block, and no more after it."""
+    own = cast(Any, trainer).callbacks
+    own.extend(callbacks)
+    try:
+        yield
+    finally:
+        for callback in callbacks:
+            own.remove(callback)
 
 
 @contextmanager

@@ -92,8 +92,8 @@ def check_name(out: Path) -> None:
 
 def rendered(page: Page) -> str:
     """Return a page's HTML: every text in it escaped, style and pictures within."""
-    # Style is ours: escaped, its quotes would be none.
-    css = Markup((files(__package__) / "templates" / "page.css").read_text("utf-8"))  # noqa: S704
+    style = (files(__package__) / "templates" / "page.css").read_text("utf-8")
+    css = Markup(style)  # noqa: S704 - ours; escaped, its quotes would be none
     return _environment().get_template("page.html").render(page=page, css=css, version=__version__)
 
 

@@ -11,6 +11,7 @@ from resnet_hub.figures import Line, draw, panels
 from resnet_hub.studies.folder import csv_text, write_asked, write_study
 from resnet_hub.studies.gradients import FILE, NAMES, Norms, by_step, growth, profile, read_norms
 from resnet_hub.studies.members import Member
+from resnet_hub.studies.page import framed
 from resnet_hub.studies.plan import PlannedRun, describe
 from resnet_hub.weights.card import read_card
 from resnet_hub.weights.provenance import software
@@ -255,33 +256,24 @@ def _provenance(traces: Sequence[Trace], command: str) -> dict[str, Any]:
 
 def _page(finding: Mapping[str, Any]) -> str:
     origin = finding["provenance"]
-    lines = [
-        f"# {finding['title']}",
-        "",
-        f"Asked in {finding['paper']}. All numbers are computed from the runs in this folder; "
+    return framed(
+        finding,
+        numbers="All numbers are computed from the runs in this folder; "
         "those of every layer and step are in [gradients.csv](gradients.csv).",
-        "",
-        *(f"- {sentence}" for sentence in finding["sentences"]),
-        "",
-        "![Gradients and activations of each layer, by step](figure.png)",
-        "",
-        "Above: Euclidean norm of the gradient of the batch's mean cross-entropy by a layer's "
-        "whole response, a convolution's output after its BatchNorm, before activation or "
-        "addition; below: root mean square of what the layer is given. Measured in training mode "
-        "and float32 on the same training images without augmentation, before the first step, at "
-        "steps that double, and after the last. Seeds are a band around their geometric mean.",
-        "",
-        "## What cannot be said",
-        "",
-        *(f"- {limit}" for limit in finding["limits"]),
-        "",
-        "## Provenance",
-        "",
-        f"- Command: `{origin['command']}`",
-        f"- Recipes: {', '.join(origin['recipes'])}; {origin['steps']:,} of the paper's "
-        f"{origin['paper_steps']:,} steps, the schedule in proportion",
-        f"- Data: {', '.join(origin['data']) or 'none yet'}",
-        f"- Code: {', '.join(c[:12] for c in origin['commits']) or 'of no checkout'}; "
-        + ", ".join(origin["versions"]),
-    ]
-    return "\n".join(lines) + "\n"
+        figure="Gradients and activations of each layer, by step",
+        body=[
+            "Above: Euclidean norm of the gradient of the batch's mean cross-entropy by a layer's "
+            "whole response, a convolution's output after its BatchNorm, before activation or "
+            "addition; below: root mean square of what the layer is given. Measured in training "
+            "mode and float32 on the same training images without augmentation, before the first "
+            "step, at steps that double, and after the last. Seeds are a band around their "
+            "geometric mean."
+        ],
+        provenance=[
+            f"Recipes: {', '.join(origin['recipes'])}; {origin['steps']:,} of the paper's "
+            f"{origin['paper_steps']:,} steps, the schedule in proportion",
+            f"Data: {', '.join(origin['data']) or 'none yet'}",
+            f"Code: {', '.join(c[:12] for c in origin['commits']) or 'of no checkout'}; "
+            + ", ".join(origin["versions"]),
+        ],
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.figures import PALETTE, Line, draw, panels
 from resnet_hub.studies.folder import csv_text, write_asked, write_study
+from resnet_hub.studies.page import framed
 from resnet_hub.studies.responses import Responses, limits, sentences
 from resnet_hub.weights.provenance import software
 from resnet_hub.zoo import name_of
@@ -116,38 +117,28 @@ def _net(own: Responses) -> dict[str, Any]:
 
 def _page(finding: dict[str, Any]) -> str:
     origin = finding["provenance"]
-    lines = [
-        f"# {finding['title']}",
-        "",
-        f"Asked in {finding['paper']}. All numbers are computed from the weights named below; "
+    return framed(
+        finding,
+        numbers="All numbers are computed from the weights named below; "
         "those of every layer are in [responses.csv](responses.csv).",
-        "",
-        *(f"- {sentence}" for sentence in finding["sentences"]),
-        "",
-        "![Standard deviation of the layers' responses, in order and sorted](figure.png)",
-        "",
-        "| net | 3×3 layers | mean | least | most | weights (SHA-256) |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {net['label']} | {net['layers']} | {net['mean']:.3f} | {net['least']:.3f} | "
-            f"{net['most']:.3f} | {net['weights_sha256'][:12]}… |"
-            for net in finding["responses"]
-        ),
-        "",
-        "A response is a 3×3 convolution's output after its BatchNorm, before activation or "
-        "addition; where no norm follows it directly, as at the end of a pre-activation unit, the "
-        "convolution's own output. The standard deviation is over images, channels and places, "
-        "with the running statistics of evaluation.",
-        "",
-        "## What cannot be said",
-        "",
-        *(f"- {limit}" for limit in finding["limits"]),
-        "",
-        "## Provenance",
-        "",
-        f"- Command: `{origin['command']}`",
-        f"- Data: {origin['data']}, n = {origin['n']:,} drawn by a fixed key",
-        f"- Precision {origin['precision']} on {origin['device']}; "
-        + ", ".join(origin["versions"]),
-    ]
-    return "\n".join(lines) + "\n"
+        figure="Standard deviation of the layers' responses, in order and sorted",
+        body=[
+            "| net | 3×3 layers | mean | least | most | weights (SHA-256) |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(
+                f"| {net['label']} | {net['layers']} | {net['mean']:.3f} | {net['least']:.3f} | "
+                f"{net['most']:.3f} | {net['weights_sha256'][:12]}… |"
+                for net in finding["responses"]
+            ),
+            "",
+            "A response is a 3×3 convolution's output after its BatchNorm, before activation or "
+            "addition; where no norm follows it directly, as at the end of a pre-activation unit, "
+            "the convolution's own output. The standard deviation is over images, channels and "
+            "places, with the running statistics of evaluation.",
+        ],
+        provenance=[
+            f"Data: {origin['data']}, n = {origin['n']:,} drawn by a fixed key",
+            f"Precision {origin['precision']} on {origin['device']}; "
+            + ", ".join(origin["versions"]),
+        ],
+    )
