@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from resnet_hub.errors import CorruptFile
-from resnet_hub.figures import PALETTE, Line, draw, panels, write_figure
+from resnet_hub.figures import PALETTE, Line, count_along, draw, panels, write_figure
 
 Points = tuple[list[float], list[float]]
 Abscissa = Literal["epoch", "step"]
@@ -104,6 +104,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     for axes, title in ((error, "top-1 error (%)"), (loss, "loss")):
         axes.set(xlabel="epoch", title=title)
         axes.set_ylim(bottom=0)
+        count_along(axes)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()

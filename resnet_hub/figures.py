@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import InvalidSetting, did_you_mean, printable
+from resnet_hub.paths import check_place
 from resnet_hub.weights.store import write_file
 
 if TYPE_CHECKING:
@@ -87,24 +88,34 @@ def draw(axes: "Axes", line: Line) -> None:
         axes.fill_between(line.x, low, high, color=line.colour, alpha=0.2, linewidth=0)
 
 
+def count_along(axes: "Axes") -> None:
+    """Put ticks at whole numbers alone along the x axis, of epochs, steps or layers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def plain(text: str) -> str:
     """Return other people's words as matplotlib draws them letter by letter.
 
     Between two ``$`` it would see a formula, or raise an error where there is none; and what turns
-    the direction of writing, or is no letter, is spelt out.
+    the direction of writing, or is no letter, is spelt out. A label that began with ``_`` would be
+    left out of the legend.
     """
-    return printable(text).replace("$", r"\$")
+    shown = printable(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def check_format(picture: Path) -> None:
     """Check that a picture can be written under a name.
 
     Raises:
-        InvalidSetting: It ends in neither of :data:`FORMATS`.
+        InvalidSetting: It ends in neither of :data:`FORMATS`, or there is no place for it.
     """
     if (ending := picture.suffix.lower()) not in FORMATS:
         hint = did_you_mean(ending, FORMATS)
         raise InvalidSetting(f"{picture}: ends in neither {' nor '.join(FORMATS)}{hint}")
+    check_place(picture)
 
 
 def write_figure(figure: "Figure", picture: Path) -> None:

@@ -1,5 +1,6 @@
 """Paths as people write them. Torch-free."""
 
+import os
 from os.path import expanduser
 from pathlib import Path
 
@@ -24,3 +25,23 @@ def expanded(path: str | Path) -> Path:
         home = f"home of a user {user!r}" if user else "home directory; set HOME"
         raise InvalidSetting(f"{written}: there is no {home}")
     return Path(found)
+
+
+def check_place(file: Path) -> None:
+    """Check that a file can be written under a name, before hours of work for it.
+
+    Folders that are missing are no hindrance: they are made.
+
+    Raises:
+        InvalidSetting: It is a folder, something above it is a file, or may not be written into.
+    """
+    try:
+        if file.is_dir():
+            raise InvalidSetting(f"{file}: is a folder; name a file")
+        above = next(parent for parent in file.absolute().parents if parent.exists())
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise InvalidSetting(f"{file}: cannot be written ({error.strerror})") from error
+    if not above.is_dir():
+        raise InvalidSetting(f"{file}: {above} is no folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InvalidSetting(f"{file}: nothing may be written in {above}")

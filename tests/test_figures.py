@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.figures import PALETTE, Line, draw, panels, plain, write_figure
+from resnet_hub.figures import PALETTE, Line, count_along, draw, panels, plain, write_figure
 
 
 def test_a_line_is_drawn_with_its_band_behind_it():
@@ -73,3 +73,17 @@ def test_words_of_others_are_drawn_letter_by_letter(tmp_path: Path, ending: str,
         drawn = picture.read_text("utf-8")
         assert "$\\foo$ \\u202e猫\\n</text>" in drawn
         assert "$\\bar{$</text>" in drawn
+
+
+def test_a_label_that_begins_with_an_underscore_is_in_the_legend():
+    _, (axes,) = panels()
+    draw(axes, Line([0, 1], [1, 2], "_mine"))
+    assert [text.get_text() for text in axes.legend().get_texts()] == [" _mine"]
+
+
+def test_a_single_step_has_no_fractions_of_itself_beside_it():
+    figure, (axes,) = panels()
+    draw(axes, Line([8], [0.5]))
+    count_along(axes)
+    figure.draw_without_rendering()
+    assert all(tick == int(tick) for tick in axes.get_xticks())

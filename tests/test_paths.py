@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.paths import expanded
+from resnet_hub.paths import check_place, expanded
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -41,3 +41,24 @@ def test_a_process_without_any_home_is_told_so(monkeypatch):
 def test_an_empty_path_is_not_the_current_folder():
     with pytest.raises(InvalidSetting, match="an empty path"):
         expanded("")
+
+
+def test_a_file_may_lie_in_folders_that_are_still_to_be_made(tmp_path: Path):
+    check_place(tmp_path / "new" / "deeper" / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("sub", "is a folder; name a file"), ("file/x/y.png", "file is no folder")],
+)
+def test_a_file_that_has_no_place_is_refused(tmp_path: Path, name: str, why: str):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidSetting, match=why):
+        check_place(tmp_path / name)
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path):
+    with pytest.raises(InvalidSetting, match="cannot be written"):
+        check_place(tmp_path / ("x" * 300) / "page.html")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.cli.layers import Layer
-from resnet_hub.errors import DataMissing, printable
-from resnet_hub.paths import expanded
+from resnet_hub.errors import printable
+from resnet_hub.paths import check_place, expanded
 
 if TYPE_CHECKING:
     from resnet_hub.data.module import DataModule
@@ -54,8 +54,8 @@ class Wanted:
         named = {name: flags.values.pop(name, None) for name in FILES}
         paths = {name: None if text is None else expanded(text) for name, text in named.items()}
         for path in (paths["confusion"], paths["predictions"]):
-            if path is not None and not path.parent.is_dir():
-                raise DataMissing(f"{path}: there is no folder {path.parent}")
+            if path is not None:
+                check_place(path)
         if paths["confusion"] is not None:
             from resnet_hub.figures import check_format
 
@@ -108,7 +108,7 @@ def lines(wanted: Wanted, summary: "Summary", real: "Real | None") -> Iterator[s
             how = "fitted on these images; judged on each half by the other half's"
         yield f"at temperature {temperature.value:.4g}: {_calibration(temperature.after)} ({how})"
     if summary.images_per_s is not None:
-        yield f"{summary.images_per_s:,.0f} images/s"
+        yield f"{summary.images_per_s:,.0f} images/s on {summary.hardware}"
     yield "intervals: bootstrap, 95%"
     if wanted.per_class:
         yield from _table(summary)

@@ -8,10 +8,12 @@ from resnet_hub.errors import DataMissing, printable
 
 def cache_command(arguments: list[str]) -> int:
     """Run ``resnet-hub cache``."""
-    parser = Arguments("cache", "List fetched weights and kept answers, or remove them.")
+    parser = Arguments("cache", "List fetched weights and what nets answered, or remove them.")
     parser.add_argument("action", choices=("list", "clear"))
     parser.add_argument(
-        "source", nargs="?", help="this alone: its name, repository or URL; outputs: all features"
+        "source",
+        nargs="?",
+        help="this alone: its name, repository or URL; outputs: all that nets answered",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON list instead")
     chosen = parser.parse_args(arguments)

@@ -101,7 +101,8 @@ def _measured(name: str, folder: Path, flags: Layer) -> "Compared":
     with stdout.clear():
         found = logits(net, data, trainer=recipe.trainer)
     result = measured_result(data.measured, summarise(found, data.labels))
-    return compared(name, folder, read_card(folder), result, found.images_per_s)
+    pace, hardware = found.images_per_s, found.hardware
+    return compared(name, folder, read_card(folder), result, pace, hardware)
 
 
 def _show(rows: "list[Compared]") -> None:
@@ -114,6 +115,9 @@ def _show(rows: "list[Compared]") -> None:
     for row in rows:
         table.add_row(*map(Text, _cells(row)))
     Console(width=None if sys.stdout.isatty() else 140, emoji=False).print(table)
+    measured = dict.fromkeys(row.hardware for row in rows if row.images_per_s is not None)
+    if measured:
+        print(printable(f"images/s on {', '.join(filter(None, measured))}"))
 
 
 def _cells(row: "Compared") -> tuple[str, ...]:

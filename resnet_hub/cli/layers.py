@@ -92,7 +92,20 @@ def read_flags(arguments: Sequence[str]) -> tuple[Layer, list[str]]:
     Raises:
         InvalidSetting: A flag without a value, or one that is not YAML.
     """
-    layer, others = Layer(), []
+    given, others = flag_values(arguments)
+    layer = Layer()
+    for name, text in given:
+        layer = _flag(name, text).over(layer)
+    return layer, others
+
+
+def flag_values(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the flags, ``--name value`` or ``--name=value``, and the arguments that are none.
+
+    Raises:
+        InvalidSetting: A flag without a value; switches have to be taken out before.
+    """
+    flags, others = [], []
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)
@@ -102,10 +115,12 @@ def read_flags(arguments: Sequence[str]) -> tuple[Layer, list[str]]:
         name, equals, text = flag[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise InvalidSetting(f"{flag}: needs a value")
+                known = has_key(tuple(name.split(".")))
+                unknown = "" if known else ", and is no switch of this command"
+                raise InvalidSetting(f"{flag}: needs a value{unknown}")
             text = rest.pop(0)
-        layer = _flag(name, text).over(layer)
-    return layer, others
+        flags.append((name, text))
+    return flags, others
 
 
 def _flag(name: str, text: str) -> Layer:

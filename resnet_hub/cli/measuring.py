@@ -67,7 +67,7 @@ def read_models(
     for section in flags.values:
         if section not in taken:
             told = "--data…, --trainer…, " + ", ".join(f"--{name}" for name in list(taken)[2:])
-            raise InvalidSetting(f"--{section}: {command} takes {told} and --json")
+            raise InvalidSetting(f"--{section}: {command} takes {told}")
     return names, flags
 
 

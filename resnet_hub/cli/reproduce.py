@@ -26,7 +26,7 @@ HELP = """usage: resnet-hub reproduce TABLE [--runs DIR,DIR] [--json]
                                   [--dry-run]
 
 Shows a paper's table beside what was measured here: each row's error, ours as mean and standard
-deviation over the seeds that were found, the band that ours should lie in, and a verdict. The last
+deviation over the runs that were found, the band that ours should lie in, and a verdict. The last
 step counts; nothing is chosen on a test set. Runs that are shorter than the paper's, and those on
 other files than the official ones, are shown without a verdict. What was not measured says so.
 
@@ -171,7 +171,7 @@ def _show(table: PaperTable, rows: Sequence["ReproducedRow"], *, as_json: bool) 
         stdout.show(json.dumps(content, allow_nan=False))
         return
     stdout.show(f"{table.title}; top-1 errors in percent")
-    cells = [("", "paper", "ours", "seeds", "n", "band", "verdict"), *map(_cells, rows)]
+    cells = [("", "paper", "ours", "runs", "n", "band", "verdict"), *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         shown = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))

@@ -10,7 +10,7 @@ from resnet_hub.cli.study_runs import numbers, plan, split_flags, train_all
 from resnet_hub.errors import DataMissing, InvalidSetting, printable
 from resnet_hub.paths import expanded
 from resnet_hub.studies.designs import DESIGNS
-from resnet_hub.studies.plan import describe
+from resnet_hub.studies.plan import asked_before, describe
 
 HELP = """usage: resnet-hub study gradients [--depths 56] [--seeds 0] [--steps 1000]
                         [--out studies/gradients] [--key value ...] [--dry-run | --draw] [--json]
@@ -27,7 +27,7 @@ README.md. A run that is finished is never trained again, one that was stopped g
 --steps N      optimizer steps of every run, the paper's schedule in proportion
 --key value    any key of a recipe, for every run: --data.root ~/data
 --dry-run      tell which runs there would be, which are finished, and the command of each
---draw         train nothing; draw and find from the runs that are there
+--draw         train nothing; draw and find from the runs that are there (alone: those asked before)
 --json         print one object
 """
 
@@ -50,6 +50,10 @@ def study(name: str, arguments: list[str]) -> int:
     if any(flag.startswith("--callbacks") for flag in flags):
         raise InvalidSetting("--callbacks: this study sets it, to measure")
     out = expanded(own.get("out", f"studies/{name}"))
+    before = asked_before(out, name) if draw and not flags and set(own) <= {"out"} else None
+    if before:  # nothing else than what is there
+        asked = before
+        own, flags = split_flags(asked, _OWN)
     members = _DESIGN.members(numbers(own, "depths") or (56,))
     own = {"steps": "1000", **own}
     runs = plan(members, own, [*flags, f"--callbacks={json.dumps(_RECORDER)}"], out)
@@ -72,11 +76,11 @@ def study(name: str, arguments: list[str]) -> int:
             "and --steps of what is there"
         )
     code = 0 if draw else train_all(runs, as_json=as_json)
-    command = shlex.join(["resnet-hub", "study", name, *asked])
     if code >= 128 or not any(read_trace(run).rows for run in runs):
+        command = shlex.join(["resnet-hub", "study", name, *asked])
         print(f"the study is not finished; go on with: {command}", file=sys.stderr)
         return code
-    finding = conclude(runs, out, command=command)
+    finding = conclude(runs, out, asked)
     if as_json:
         stdout.show(json.dumps(finding, allow_nan=False))
         return code

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_hub.cli import stdout
-from resnet_hub.cli.layers import Layer, read_flags
+from resnet_hub.cli.layers import Layer, flag_values, read_flags
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.errors import DataMissing, InvalidSetting, printable
 from resnet_hub.paths import expanded
@@ -124,22 +124,11 @@ def split_flags(arguments: Sequence[str], own: Sequence[str]) -> tuple[dict[str,
     Raises:
         InvalidSetting: A flag without a value, or what is no flag.
     """
-    taken, others = {}, []
-    rest = list(arguments)
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("--"):
-            raise InvalidSetting(f"{flag!r}: only flags are taken here, --key value")
-        name, equals, text = flag[2:].partition("=")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise InvalidSetting(f"{flag}: needs a value")
-            text = rest.pop(0)
-        if name in own:
-            taken[name] = text
-        else:
-            others.append(f"--{name}={text}")
-    return taken, others
+    flags, others = flag_values(arguments)
+    if others:
+        raise InvalidSetting(f"{others[0]!r}: only flags are taken here, --key value")
+    taken = {name: text for name, text in flags if name in own}
+    return taken, [f"--{name}={text}" for name, text in flags if name not in own]
 
 
 def numbers(own: Mapping[str, str], name: str) -> tuple[int, ...]:

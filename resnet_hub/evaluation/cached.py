@@ -39,6 +39,7 @@ class Outputs:
         from_cache: Whether no forward pass was needed.
         indices: int64 ``(N,)``, their numbers in the split.
         images_per_s: As measured when they were computed; ``None`` of a single batch.
+        hardware: What they were computed on: processes and their devices.
     """
 
     values: Tensor
@@ -46,6 +47,7 @@ class Outputs:
     from_cache: bool
     indices: Tensor
     images_per_s: float | None
+    hardware: str
 
 
 def pooled(net: ResNet, images: Tensor) -> Tensor:
@@ -115,6 +117,7 @@ def outputs(
     one_pass = _Pass(net, data, split, views)
     name = "features" if views is None else "logits"
     key = {
+        "format": 2,  # with the hardware
         "outputs": name,
         "weights": tensors_sha256(net.state_dict()),
         "architecture": net.architecture.to_dict(),
@@ -144,6 +147,7 @@ def outputs(
         from_cache,
         indices,
         pace if pace > 0 else None,
+        bytes(found["hardware"].tolist()).decode(),
     )
 
 
@@ -173,7 +177,10 @@ def logits(
     check_match(net, data)
     where, trained = split or data.tested, placed(trainer)
     parts = [outputs(net, data, where, trainer=trained, views=part) for part in views.passes()]
-    found = [Logits(x.values, x.labels, x.indices, x.images_per_s, x.from_cache) for x in parts]
+    found = [
+        Logits(x.values, x.labels, x.indices, x.images_per_s, x.hardware, x.from_cache)
+        for x in parts
+    ]
     return found[0] if len(found) == 1 else ensemble(found, average=views.average)
 
 
@@ -235,7 +242,9 @@ def _computed(one_pass: _Pass, trainer: L.Trainer) -> dict[str, Tensor]:
             "lead to such; export an earlier checkpoint"
         )
     pace = torch.tensor(found.images_per_s or 0.0, dtype=torch.float64)
-    return {"values": values, "indices": indices, "images_per_s": pace}
+    # Not in the key: the same machine's answers are the same on any number of its devices.
+    where = torch.tensor(list(found.hardware.encode()), dtype=torch.uint8)
+    return {"values": values, "indices": indices, "images_per_s": pace, "hardware": where}
 
 
 def _shared(

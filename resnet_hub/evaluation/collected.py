@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from resnet_hub.data.batches import Batch
+from resnet_hub.learning.trainer import hardware
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Logits:
         indices: int64 ``(N,)``, their numbers in the split.
         images_per_s: As measured when they were computed, without start-up; ``None`` where there
             was but one batch.
+        hardware: What they were computed on: processes and their devices.
         from_cache: Whether no forward pass was needed.
     """
 
@@ -31,6 +33,7 @@ class Logits:
     labels: Tensor
     indices: Tensor
     images_per_s: float | None
+    hardware: str
     from_cache: bool
 
 
@@ -75,7 +78,7 @@ class Collector(Callback):
         indices, labels = indices.reshape(-1), labels.reshape(-1)
         values = values.reshape(len(indices), -1)
         speed = None if self._speed is None else self._speed * trainer.world_size
-        self.logits = Logits(values, labels, indices, speed, from_cache=False)
+        self.logits = Logits(values, labels, indices, speed, hardware(trainer), from_cache=False)
 
 
 class _Rows(Metric):

@@ -39,5 +39,6 @@ def ensemble(parts: Sequence[Logits], *, average: Average = "probabilities") -> 
         first.labels,
         first.indices,
         1 / seconds if all(paces) else None,
+        ", ".join(dict.fromkeys(part.hardware for part in parts)),
         from_cache=all(part.from_cache for part in parts),
     )

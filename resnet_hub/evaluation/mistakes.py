@@ -16,7 +16,7 @@ from resnet_hub.errors import InvalidSetting, printable
 from resnet_hub.evaluation.collected import Logits
 from resnet_hub.evaluation.gradcam import gradcam, placed
 from resnet_hub.evaluation.heat import enlarged, overlay
-from resnet_hub.figures import panels
+from resnet_hub.figures import panels, plain
 from resnet_hub.nets.resnet import ResNet
 
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ def draw_mistakes(
             f"{mistake.probability:.2%} {names[0]}\nis: {names[1]}",
             fontsize=8,
             loc="left",
-            parse_math=False,
         )
     return figure
 
@@ -135,4 +134,4 @@ def _explained(picture: Image.Image, found: Tensor) -> Image.Image:
 
 def _short(name: str) -> str:
     name = printable(name)
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return plain(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")

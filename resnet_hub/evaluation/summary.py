@@ -96,6 +96,7 @@ class Summary:
         calibration: Of the probabilities as they are.
         temperature: What mends them; ``None`` where one image is all there is.
         images_per_s: Throughput as measured, without start-up; ``None`` if it was not.
+        hardware: What the answers were computed on.
     """
 
     n: int
@@ -106,6 +107,7 @@ class Summary:
     calibration: Calibration
     temperature: Temperature | None
     images_per_s: float | None
+    hardware: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values for JSON, the confusion matrix as a list of rows."""
@@ -149,6 +151,7 @@ def summarise(
         calibration=calibration(values, labels),
         temperature=temperature_of(logits, seed=seed, validation=validation),
         images_per_s=logits.images_per_s,
+        hardware=logits.hardware,
     )
 
 

@@ -50,6 +50,7 @@ class Compared:
         file_bytes: Of its weights' file.
         result: ``None`` where it was not measured on the data that are compared.
         images_per_s: As measured now; ``None`` where it was not.
+        hardware: What that was measured on.
     """
 
     name: str
@@ -60,10 +61,16 @@ class Compared:
     file_bytes: int
     result: Result | None
     images_per_s: float | None = None
+    hardware: str | None = None
 
 
 def compared(
-    name: str, folder: Path, card: Card, result: Result | None, pace: float | None = None
+    name: str,
+    folder: Path,
+    card: Card,
+    result: Result | None,
+    pace: float | None = None,
+    hardware: str | None = None,
 ) -> Compared:
     """Return a model's row.
 
@@ -73,11 +80,12 @@ def compared(
         card: Its card.
         result: How often it is wrong, where that is known.
         pace: Images a second, where that was measured.
+        hardware: What that was measured on.
     """
     net, size = card.architecture, card.preprocess.size
     weights = (folder / WEIGHTS_NAME).stat().st_size
     costs = parameters(net), multiply_adds(net, size), size, weights
-    return Compared(name, card.name, *costs, result, pace)
+    return Compared(name, card.name, *costs, result, pace, hardware)
 
 
 def measured_result(data: str, summary: Summary) -> Result:

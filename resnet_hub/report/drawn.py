@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from resnet_hub.curves import watched_split
 from resnet_hub.errors import DataMissing
-from resnet_hub.figures import PALETTE, Line, draw
+from resnet_hub.figures import PALETTE, Line, count_along, draw
 from resnet_hub.report.inline import chart, inline, page_style
 from resnet_hub.report.overlay import Abscissa, Ordinate, draw_lines, lines_of
 from resnet_hub.report.runs import Trained, by_recipe
@@ -70,6 +70,7 @@ def _curves(runs: Sequence[Trained], x: Abscissa, y: Ordinate, title: str) -> Ch
         figure, axes = chart()
         draw_lines(axes, drawn, whole=y == "lr")
         axes.set_xlabel(x)
+        count_along(axes)
         svg = inline(figure, name=f"{y}-{x}", told=f"{title} by {x}")
     lines = (
         [] if len(groups) == 1 else [Named(g.label, n % len(PALETTE)) for n, g in enumerate(groups)]

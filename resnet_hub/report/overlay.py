@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from resnet_hub.curves import seconds_at, series, watched_split
 from resnet_hub.errors import DataMissing, InvalidSetting
-from resnet_hub.figures import PALETTE, Line, draw, panels, write_figure
+from resnet_hub.figures import PALETTE, Line, count_along, draw, panels, write_figure
 from resnet_hub.report.runs import Seeds, Trained, by_recipe
 
 Ordinate = Literal["error", "loss", "lr"]
@@ -63,6 +63,8 @@ def overlay(
     figure, (axes,) = panels()
     draw_lines(axes, lines, whole=y == "lr")
     axes.set(xlabel=title, ylabel=_TITLES[y])
+    if x != "time":
+        count_along(axes)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if y != "lr":

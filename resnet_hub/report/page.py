@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from resnet_hub import __version__
 from resnet_hub.errors import InvalidSetting, printable
+from resnet_hub.paths import check_place
 from resnet_hub.report.words import amount, count, interval, percent
 from resnet_hub.weights.store import write_text
 
@@ -82,12 +83,11 @@ def check_name(out: Path) -> None:
     """Check that a page can be written under a name.
 
     Raises:
-        InvalidSetting: It does not end in ``.html``, or is a folder.
+        InvalidSetting: It does not end in ``.html``, or there is no place for it.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise InvalidSetting(f"{out}: a page's name ends in .html")
-    if out.is_dir():
-        raise InvalidSetting(f"{out}: is a folder; name a file")
+    check_place(out)
 
 
 def rendered(page: Page) -> str:

@@ -98,7 +98,8 @@ def _measured(found: Measured) -> dict[str, Any]:
         "interval1": (first.low, first.high),
         "error5": fifth.value,
         "interval5": (fifth.low, fifth.high),
-        "how": "for this page" + (f", {pace:,.0f} images a second" if pace else ""),
+        "how": "for this page"
+        + (f", {pace:,.0f} images a second on {found.summary.hardware}" if pace else ""),
     }
 
 

@@ -137,8 +137,7 @@ def limits(outcomes: Sequence[Outcome]) -> list[str]:
     """Return what these runs cannot say, and why."""
     finished = [outcome for outcome in outcomes if outcome.score is not None]
     found = [
-        f"{o.run.name} is not finished (step {o.step:,} of {o.run.recipe.trainer['max_steps']:,}) "
-        "and counts nowhere."
+        f"{o.run.name} is not finished ({_reached(o)}) and counts nowhere."
         for o in outcomes
         if o.score is None
     ]
@@ -163,3 +162,10 @@ def limits(outcomes: Sequence[Outcome]) -> list[str]:
         "after the last step it would be lower."
     )
     return found
+
+
+def _reached(outcome: Outcome) -> str:
+    steps = outcome.run.recipe.trainer["max_steps"]
+    if not outcome.step:
+        return f"nothing is measured yet of its {steps:,} steps"
+    return f"step {outcome.step:,} of {steps:,}"

@@ -1,5 +1,6 @@
 """The study of gradients on paper: its figure, its finding, its page."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import DataMissing
-from resnet_hub.figures import Line, draw, panels
+from resnet_hub.figures import Line, count_along, draw, panels
 from resnet_hub.studies.folder import csv_text, write_asked, write_study
 from resnet_hub.studies.gradients import FILE, NAMES, Norms, by_step, growth, profile, read_norms
 from resnet_hub.studies.members import Member
@@ -54,13 +55,13 @@ def read_trace(run: PlannedRun) -> Trace:
     return Trace(run, {})
 
 
-def conclude(runs: Sequence[PlannedRun], out: Path, *, command: str) -> dict[str, Any]:
+def conclude(runs: Sequence[PlannedRun], out: Path, asked: Sequence[str]) -> dict[str, Any]:
     """Draw the figure and write the finding from the runs that are there.
 
     Args:
         runs: All of the study's.
         out: Its folder.
-        command: What was typed.
+        asked: What was typed after ``resnet-hub study gradients``.
 
     Returns:
         What ``finding.json`` holds.
@@ -68,6 +69,7 @@ def conclude(runs: Sequence[PlannedRun], out: Path, *, command: str) -> dict[str
     Raises:
         ResNetHubError: A run's numbers cannot be read, or the disk refused.
     """
+    command = shlex.join(["resnet-hub", "study", "gradients", *asked])
     traces = [read_trace(run) for run in runs]
     facts = list(_facts(traces))
     finding = {
@@ -87,7 +89,7 @@ def conclude(runs: Sequence[PlannedRun], out: Path, *, command: str) -> dict[str
         for row in layers
     ]
     table = csv_text(("net", "seed", *NAMES), rows)
-    write_asked(out, finding, {"runs": describe(runs)})
+    write_asked(out, finding, {"arguments": list(asked), "runs": describe(runs)})
     write_study(out, finding, draw_gradients(traces), table=table, page=_page(finding))
     return finding
 
@@ -95,7 +97,6 @@ def conclude(runs: Sequence[PlannedRun], out: Path, *, command: str) -> dict[str
 def draw_gradients(traces: Sequence[Trace]) -> "Figure":
     """Draw gradients above and activations below, a column a net, a colour a step."""
     from matplotlib import colormaps
-    from matplotlib.ticker import MaxNLocator
 
     members = _members(traces)
     steps = _picked(sorted({step for trace in traces for step in trace.rows}))
@@ -118,7 +119,7 @@ def draw_gradients(traces: Sequence[Trace]) -> "Figure":
             axes.set(
                 xlabel="layer, from the image", ylabel=label, yscale="linear" if row else "log"
             )
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            count_along(axes)
             axes.grid(alpha=0.3)
         extents = [axes.dataLim for axes in own_charts if axes.lines]
         if extents:  # one scale for all columns

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from resnet_hub.curves import Points
-from resnet_hub.figures import PALETTE, Line, draw, panels
+from resnet_hub.figures import PALETTE, Line, count_along, draw, panels
 from resnet_hub.studies.designs import Study
 from resnet_hub.studies.findings import finals
 from resnet_hub.studies.members import Member
@@ -70,10 +70,8 @@ def _over_seeds(
 
 
 def _label_curves(axes: "Axes", title: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     axes.set(title=title, xlabel="iterations", ylabel="top-1 error (%)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    count_along(axes)
     axes.grid(alpha=0.3)
     axes.plot([], [], color="0.4", label="test")
     axes.plot([], [], color="0.4", linestyle="--", label="training")

@@ -40,7 +40,7 @@ class Ours:
     """What was measured here for a row.
 
     Attributes:
-        errors: Top-1 errors in percent, one a seed, of the last step.
+        errors: Top-1 errors in percent, one a run, of the last step.
         n: Images.
         data: What they were measured on.
         folders: The models.
@@ -55,12 +55,12 @@ class Ours:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Over the runs."""
         return sum(self.errors) / len(self.errors)
 
     @property
     def std(self) -> float | None:
-        """Over the seeds; ``None`` of one."""
+        """Over the runs; ``None`` of one."""
         return deviation(self.errors)
 
 
@@ -254,7 +254,7 @@ def to_dict(row: ReproducedRow) -> dict[str, Any]:
         else {
             "error": ours.mean,
             "std": ours.std,
-            "seeds": len(ours.errors),
+            "runs": len(ours.errors),
             "n": ours.n,
             "data": ours.data,
             "folders": list(ours.folders),

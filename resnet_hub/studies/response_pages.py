@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import InvalidSetting
-from resnet_hub.figures import PALETTE, Line, draw, panels
+from resnet_hub.figures import PALETTE, Line, count_along, draw, panels
 from resnet_hub.studies.folder import csv_text, write_asked, write_study
 from resnet_hub.studies.page import framed
 from resnet_hub.studies.responses import Responses, limits, sentences
@@ -82,8 +82,6 @@ def check_comparable(found: Sequence[Responses]) -> None:
 
 def draw_responses(found: Sequence[Responses]) -> "Figure":
     """Draw the layers in their order, and sorted, as 1512.03385 Fig. 7; plain nets dashed."""
-    from matplotlib.ticker import MaxNLocator
-
     figure, charts = panels(2)
     for own, colour in zip(found, PALETTE, strict=False):
         dashed = own.architecture.form == "plain"
@@ -96,7 +94,7 @@ def draw_responses(found: Sequence[Responses]) -> "Figure":
     ):
         axes.set(title=title, xlabel=label, ylabel="standard deviation of responses")
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        count_along(axes)
         axes.grid(alpha=0.3)
     charts[1].legend()
     return figure

@@ -142,5 +142,7 @@ def test_gradients_are_trained_measured_and_found_once(tmp_path: Path, capsys, m
     assert command("study", *flags, "--json") == 0
     assert json.loads(capsys.readouterr().out) == finding
     assert [(path, path.stat().st_mtime_ns) for path, _ in before] == before
+    assert command("study", "gradients", "--draw", "--out=out", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == finding  # of what was asked before
     (Path("out") / runs[1] / "gradients.csv").unlink()
     assert "was trained without gradients.csv" in refusal(capsys, "study", *flags, "--draw")

@@ -374,7 +374,7 @@ def test_a_temperature_is_fitted_on_the_runs_own_validation_split_and_kept(
     [
         (["--calibrate", "--no-record"], "--calibrate: writes into the folder"),
         (["--confusion=x.pdf"], "x.pdf: ends in neither .png nor .svg"),
-        (["--predictions=nowhere/x.csv"], "nowhere/x.csv: there is no folder nowhere"),
+        (["--predictions=runs"], "runs: is a folder; name a file"),
         (["--real=nowhere.json"], "nowhere.json: no such file"),
     ],
 )

@@ -287,6 +287,8 @@ def test_logits_a_second_time_take_no_forward_pass(net: ResNet, passes: list[int
         for name in ("values", "labels", "indices"):
             assert torch.equal(getattr(first, name), getattr(second, name))
         assert second.images_per_s == first.images_per_s > 0
+        assert second.hardware == first.hardware
+        assert first.hardware.startswith("1 × cpu (")
     assert {entry.about for entry in entries()} == {
         f"logits of cifar_resnet20 for Digits test, {views}, 32-true"
         for views in (

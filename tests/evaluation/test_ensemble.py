@@ -12,7 +12,7 @@ from resnet_hub.evaluation.ensemble import ensemble
 
 def part(seed: int, *, pace: float | None = 100.0, from_cache: bool = True) -> Logits:
     values = torch.randn(7, 4, generator=torch.Generator().manual_seed(seed)) * 5
-    return Logits(values, torch.arange(7) % 4, torch.arange(3, 10), pace, from_cache)
+    return Logits(values, torch.arange(7) % 4, torch.arange(3, 10), pace, "1 × cpu", from_cache)
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
@@ -48,7 +48,7 @@ def test_of_one_it_is_itself_and_of_equals_their_answer():
 
 def test_sure_answers_that_contradict_each_other_stay_finite():
     values = torch.tensor([[300.0, -300.0]])
-    one = Logits(values, torch.zeros(1), torch.zeros(1), None, from_cache=True)
+    one = Logits(values, torch.zeros(1), torch.zeros(1), None, "1 × cpu", from_cache=True)
     found = ensemble([one, replace(one, values=-values)])
     assert found.values.softmax(1).tolist() == [[0.5, 0.5]]
 
@@ -56,6 +56,11 @@ def test_sure_answers_that_contradict_each_other_stay_finite():
 def test_the_pace_is_that_of_all_passes_in_turn_and_unknown_where_one_is():
     assert ensemble([part(0, pace=100.0), part(1, pace=25.0)]).images_per_s == pytest.approx(20)
     assert ensemble([part(0), part(1, pace=None)]).images_per_s is None
+
+
+def test_what_answered_is_named_once_each():
+    gpu = replace(part(2), hardware="1 × a GPU")
+    assert ensemble([part(0), part(1), gpu]).hardware == "1 × cpu, 1 × a GPU"
 
 
 def test_it_is_from_the_cache_where_every_part_is():

@@ -27,7 +27,7 @@ def own_net() -> ResNet:
 def test_the_most_confident_come_first_and_right_answers_never():
     logits = torch.tensor([[5.0, 0, 0], [0, 2, 0], [0, 9, 0], [0, 2, 0], [0, 0, 4]]).log_softmax(1)
     labels, numbers = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([40, 30, 20, 10, 0])
-    found = mistakes_of(Logits(logits, labels, numbers, None, from_cache=False))
+    found = mistakes_of(Logits(logits, labels, numbers, None, "1 × cpu", from_cache=False))
     assert [mistake.index for mistake in found] == [20, 10, 30]  # of two alike the lower number
     first = found[0]
     assert (first.label, first.given) == (2, 1)
@@ -37,7 +37,7 @@ def test_the_most_confident_come_first_and_right_answers_never():
 
 def test_a_temperature_divides_the_logits_and_may_change_who_comes_first():
     logits = torch.tensor([[4.0, 3.0, -9.0], [3.0, 1.6, 1.6]])
-    answered = Logits(logits, torch.tensor([1, 1]), torch.tensor([0, 1]), None, from_cache=False)
+    answered = Logits(logits, torch.tensor([1, 1]), torch.tensor([0, 1]), None, "", False)
     assert [mistake.index for mistake in mistakes_of(answered)] == [0, 1]
     cold = mistakes_of(answered, 0.25)
     assert [mistake.index for mistake in cold] == [1, 0]

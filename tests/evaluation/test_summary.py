@@ -37,7 +37,7 @@ def answered(n: int, *, seed: int = 0, sharpness: float = 3.0) -> tuple[Tensor, 
 
 
 def logits_of(values: Tensor, labels: Tensor) -> Any:
-    return SimpleNamespace(values=values, labels=labels, images_per_s=12.5)
+    return SimpleNamespace(values=values, labels=labels, images_per_s=12.5, hardware="2 × cpu")
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ def test_a_summary_is_plain_values_for_json(summary):
     assert plain["confusion"] == summary.confusion.tolist()
     assert len(plain["calibration"]["bins"]) == 15
     assert plain["temperature"]["after"]["ece"] == summary.temperature.after.ece
-    assert (plain["n"], plain["images_per_s"]) == (3000, 12.5)
+    assert (plain["n"], plain["images_per_s"], plain["hardware"]) == (3000, 12.5, "2 × cpu")
 
 
 def test_one_image_has_a_score_and_no_temperature():

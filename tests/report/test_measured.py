@@ -26,7 +26,7 @@ def answered(data: Digits) -> Logits:
     sevens = (labels == 7).nonzero().flatten()[:3]
     for number, place in enumerate(sevens.tolist()):
         values[place, 1] = 6.0 + number
-    return Logits(values, labels, torch.arange(len(labels)), 100.0, from_cache=False)
+    return Logits(values, labels, torch.arange(len(labels)), 100.0, "1 × cpu", from_cache=False)
 
 
 def test_mistakes_are_the_most_confident_ones_and_show_the_images_themselves(data, answered):

@@ -62,6 +62,16 @@ def test_seeds_are_a_mean_within_one_standard_deviation(trained):
     assert legend(figure)[0] == "cifar_resnet20, 2 runs, mean ± std"
 
 
+def test_of_three_seeds_the_deviation_is_of_a_sample(trained):
+    runs = [trained(f"run{seed}", seed=seed, by=by) for seed, by in enumerate((0.0, 0.1, 0.2))]
+    figure = overlay(runs)
+    _, (_, _, _, test) = lines(figure)
+    assert test == pytest.approx([60, 35])
+    *_, band = figure.axes[0].collections
+    assert band.get_datalim(figure.axes[0].transData).intervaly == pytest.approx((25, 70))
+    assert legend(figure)[0] == "cifar_resnet20, 3 runs, mean ± std"
+
+
 def test_seeds_apart_are_a_line_each_of_one_colour(trained):
     figure = overlay([trained(seed=0), trained("b", seed=1, by=0.2)], seeds="apart")
     solid = [line for line in lines(figure) if line[0] == "-"]

@@ -81,6 +81,15 @@ def test_what_was_pushed_comes_back_to_the_byte_in_one_commit(hub: LoopbackHub, 
     assert pushed.url == f"{hub.url}/org/net/commit/{pushed.commit}"
 
 
+def test_a_temperature_goes_along(hub: LoopbackHub, tmp_path: Path):
+    net = fill(ResNet(SMALL), 0)
+    net.temperature = 1.75
+    net.save_pretrained(tmp_path / "model", provenance=WHOLE)
+    push(tmp_path / "model", "org/net")
+    assert ResNet.from_pretrained("org/net").temperature == 1.75
+    assert "temperature: 1.75" in Path(hf_hub_download("org/net", "README.md")).read_text()
+
+
 def test_the_weights_go_by_lfs_and_the_token_only_to_the_hub(hub: LoopbackHub, folder: Path):
     push(folder, "org/net")
     (upload,) = [request for request in hub.log if request.method == "PUT"]
