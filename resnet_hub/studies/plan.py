@@ -99,13 +99,13 @@ def asked_before(out: Path, study: str) -> list[str] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        name, arguments = content["study"], content["arguments"]
+        if (name := content["study"]) != study:
+            raise InvalidSetting(f"--out {out}: holds a study of {name}; choose another folder")
+        arguments = content["arguments"]
         if not all(isinstance(argument, str) for argument in arguments):
             raise TypeError("arguments that are no text")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptFile(f"{path}: not what a study asks ({error}); move it away") from error
-    if name != study:
-        raise InvalidSetting(f"{out}: holds the study {name!r}; choose another --out")
     return list(arguments)
 
 

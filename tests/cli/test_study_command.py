@@ -171,7 +171,7 @@ def test_a_key_that_a_study_compares_is_refused(tmp_path: Path, capsys):
 
 def test_another_studys_folder_and_a_broken_study_json_are_refused(study: Path, capsys):
     told = refusal(capsys, "study", "depth", "--out", study)
-    assert told == f"{study}: holds the study 'degradation'; choose another --out"
+    assert told == f"--out {study}: holds a study of degradation; choose another folder"
     (study / "study.json").write_text("{")
     assert "not what a study asks" in refusal(capsys, "study", "degradation", "--out", study)
 

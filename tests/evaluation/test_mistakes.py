@@ -82,7 +82,7 @@ def test_names_are_no_formulas_and_are_kept_short(tmp_path):
     data.labels[1], data.labels[0] = "$x^$", "a" * 40
     figure = draw_mistakes([Mistake(0, 0, 1, 0.9, 0.01)], data)
     figure.savefig(tmp_path / "a.png")
-    assert figure.axes[0].get_title(loc="left") == f"90.00% $x^$\nis: {'a' * 21}…"
+    assert figure.axes[0].get_title(loc="left") == f"90.00% \\$x^\\$\nis: {'a' * 21}…"
 
 
 def test_nothing_is_no_picture():
