@@ -30,6 +30,8 @@ def gradcam_command(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON list instead")
     chosen = parser.parse_args(arguments)
     images = [expanded(image) for image in chosen.images]
+    if Path(chosen.out).suffix.lower() in (".png", ".jpg", ".jpeg", ".svg"):
+        raise InvalidSetting(f"--out {chosen.out}: names a folder; a picture is called by its own")
     pictures = _targets(images, expanded(chosen.out))
 
     from resnet_hub.nets.resnet import ResNet

@@ -129,7 +129,7 @@ def _measured(recipe: "Recipe", model: str | Path, *, own_split: bool) -> "Measu
     # Images that a run held out of its own training say what temperature it needs.
     held_out = own_split and data.tested == "test" and "val" in data.splits
     validation = validated(net, data, recipe.trainer) if held_out else None
-    return measured(found, data, validation=validation)
+    return measured(found, data, validation=validation, temperature=net.temperature)
 
 
 def _saved_net(folder: Path) -> "Net | None":

@@ -142,7 +142,8 @@ def comparison(rows: Sequence[Compared]) -> Figure:
         (right, "multiply-adds of an image (millions)", [row.multiply_adds for row, _ in shown]),
     ):
         for cost, (_, result), label in zip(costs, shown, labels, strict=True):
-            _point(axes, cost / 1e6, result, label)
+            inward = cost**2 > min(costs) * max(costs)  # right of the middle: within the chart
+            _point(axes, cost / 1e6, result, label, inward=inward)
         axes.set(xscale="log", xlabel=title, ylabel="top-1 error (%)")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
@@ -156,12 +157,17 @@ def comparison(rows: Sequence[Compared]) -> Figure:
     return figure
 
 
-def _point(axes: Axes, cost: float, result: Result, label: str) -> None:
+def _point(axes: Axes, cost: float, result: Result, label: str, *, inward: bool) -> None:
     error, (low, high) = 100 * result.error, (100 * end for end in result.interval)
     bars = [[max(0.0, error - low)], [max(0.0, high - error)]]
     axes.errorbar([cost], [error], yerr=bars, fmt="o", color=PALETTE[0], markersize=5, capsize=3)
     axes.annotate(
-        plain(label), (cost, error), xytext=(7, 5), textcoords="offset points", fontsize="small"
+        plain(label),
+        (cost, error),
+        xytext=(-7 if inward else 7, 5),
+        ha="right" if inward else "left",
+        textcoords="offset points",
+        fontsize="small",
     )
 
 

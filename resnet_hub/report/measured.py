@@ -60,27 +60,37 @@ class Measured:
         summary: All that is said of them.
         wrong: The most confident mistakes.
         right: Some of the right answers, drawn by lot.
+        temperature: The net's own, by which the examples' logits are divided, if it has one.
     """
 
     data: str
     summary: Summary
     wrong: tuple[Example, ...]
     right: tuple[Example, ...]
+    temperature: float | None = None
 
 
-def measured(found: Logits, data: DataModule, *, validation: Logits | None = None) -> Measured:
+def measured(
+    found: Logits,
+    data: DataModule,
+    *,
+    validation: Logits | None = None,
+    temperature: float | None = None,
+) -> Measured:
     """Return what a page shows of a net's logits for ``data.tested``.
 
     Args:
         found: The logits.
         data: What they are of.
         validation: Logits for images that the net chose its weights by, to fit a temperature on.
+        temperature: The net's own, which the examples' probabilities are told at.
 
     Raises:
         ResNetHubError: Pictures that cannot be read.
     """
     summary = summarise(found, data.labels, validation=validation)
-    probabilities, answers = found.values.double().softmax(1).max(1)
+    tempered = found.values.double() / (temperature or 1)
+    probabilities, answers = tempered.softmax(1).max(1)
     right = answers == found.labels
     surest = torch.argsort(probabilities, descending=True, stable=True)
     drawn = permutation(len(right), "examples of right answers", 0)
@@ -88,7 +98,7 @@ def measured(found: Logits, data: DataModule, *, validation: Logits | None = Non
     wrong, correct = (
         _examples(places[:_EXAMPLES], found, answers, probabilities, data) for places in kinds
     )
-    return Measured(data.measured, summary, wrong, correct)
+    return Measured(data.measured, summary, wrong, correct, temperature)
 
 
 def _examples(
@@ -220,4 +230,6 @@ def examples_section(found: Measured) -> Section:
     """Return pictures that were answered wrong with most confidence, and some answered right."""
     facts = {"wrong": found.wrong, "right": found.right}
     note = "Mistakes are the most confident ones; right answers are drawn by lot."
+    if found.temperature is not None:
+        note += f" Probabilities at the card's temperature, {found.temperature:.4g}."
     return Section("examples", "Examples", "examples.html", facts, note=note)

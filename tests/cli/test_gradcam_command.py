@@ -129,6 +129,7 @@ def test_a_result_never_takes_the_place_of_a_picture(model: Path, tmp_path: Path
         (["a.png", "--out", "out", "--class", "cet"], "no class 'cet'; did you mean 'cat'?"),
         (["a.png", "--out", "out", "--class", "10"], "no class '10'; or give its number, 0 to 9"),
         (["a.png", "--out", "out", "--layer", "layer5"], "no stage 'layer5'; did you mean"),
+        (["a.png", "--out", "cam.png"], "--out cam.png: names a folder"),
         (["b.png", "--out", "out"], "b.png: No such file or directory"),
         (["text.png", "--out", "out"], "text.png: not a readable image"),
     ],

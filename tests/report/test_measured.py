@@ -10,7 +10,12 @@ from PIL import Image
 
 from resnet_hub.data.digits import Digits
 from resnet_hub.evaluation.collected import Logits
-from resnet_hub.report.measured import calibration_section, confusion_section, measured
+from resnet_hub.report.measured import (
+    calibration_section,
+    confusion_section,
+    examples_section,
+    measured,
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,16 @@ def test_mistakes_are_the_most_confident_ones_and_show_the_images_themselves(dat
     with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
         shown = torch.from_numpy(np.array(picture))
     assert torch.equal(shown, data.split("test").images[last, 0])
+
+
+def test_examples_are_told_at_the_nets_own_temperature(data, answered):
+    found = measured(answered, data, temperature=2.0)
+    before = measured(answered, data).wrong[0].probability
+    assert found.wrong[0].probability < before
+    logits = answered.values[answered.labels != answered.values.argmax(1)].double()
+    assert found.wrong[0].probability == pytest.approx(float((logits / 2).softmax(1).max()))
+    assert "temperature, 2." in examples_section(found).note
+    assert "temperature" not in examples_section(measured(answered, data)).note
 
 
 def test_right_answers_are_right_and_drawn_alike_each_time(data, answered):
