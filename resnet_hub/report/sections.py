@@ -37,6 +37,9 @@ def scores_section(
         return Section("scores", "Scores", missing=missing or "No score is recorded.")
     note = "Intervals of recorded scores are Wilson's" if scores else ""
     note += ", that of this page's is bootstrapped." if note and found else "." if note else ""
+    if found and (pace := found.summary.images_per_s):
+        note += f" For this page {pace:,.0f} images a second were answered on "
+        note = f"{note}{found.summary.hardware}.".lstrip()
     return Section("scores", "Scores", "scores.html", {"scores": rows}, note=note)
 
 
@@ -90,7 +93,6 @@ def origin_section(card: Card | None, recipe: Recipe | None, *, command: str = "
 
 def _measured(found: Measured) -> dict[str, Any]:
     first, fifth = found.summary.top1_error, found.summary.top5_error
-    pace = found.summary.images_per_s
     return {
         "data": found.data,
         "n": found.summary.n,
@@ -98,8 +100,7 @@ def _measured(found: Measured) -> dict[str, Any]:
         "interval1": (first.low, first.high),
         "error5": fifth.value,
         "interval5": (fifth.low, fifth.high),
-        "how": "for this page"
-        + (f", {pace:,.0f} images a second on {found.summary.hardware}" if pace else ""),
+        "how": "for this page",
     }
 
 
