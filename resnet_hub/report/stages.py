@@ -110,7 +110,7 @@ def _units(architecture: Architecture, units: tuple[Unit, ...]) -> str:
     first = units[0]
     layers = "".join(_layers(architecture, first))
     stride = f", first stride {first.stride}" if first.stride > 1 else ""
-    return f"[{layers}] × {len(units)}{stride}"
+    return f"[{layers}]\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{len(units)}{stride}"
 
 
 def _layers(architecture: Architecture, unit: Unit) -> Iterator[str]:

@@ -54,8 +54,8 @@ def test_the_rows_are_those_of_the_papers_table():
     rows = stages(find_row("resnet50").architecture, 224)
     assert rows[0].made == "7×7, 64, stride 2; 3×3 max pool"
     assert [row.made for row in rows[1:3]] == [
-        "[1×1, 64 | 3×3, 64 | 1×1, 256] × 3",
-        "[1×1, 128 | 3×3, 128 | 1×1, 512] × 4, first stride 2",
+        "[1×1, 64 | 3×3, 64 | 1×1, 256]\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}3",
+        "[1×1, 128 | 3×3, 128 | 1×1, 512]\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}4, first stride 2",
     ]
     assert [row.shape for row in rows] == [
         (64, 112, 112),
