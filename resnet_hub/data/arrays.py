@@ -13,13 +13,15 @@ from torch import Tensor
 
 from resnet_hub.data.augment import alternating_flip, flip, shift
 from resnet_hub.data.batches import Batch, BatchedDataset, Selection
+from resnet_hub.data.held_out import hold_out
 from resnet_hub.data.module import DataModule, Split, at_size
 from resnet_hub.data.policies import Policy, policy_of
+from resnet_hub.data.resident import Resident, stays
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.data.sizes import all_sizes, training_size
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.randomness import keyed_generator, permutation
+from resnet_hub.randomness import keyed_generator
 
 _AUGMENTS = ("none", "pad_crop", "pad_crop_flip", "pad_crop_alternating_flip")
 
@@ -44,6 +46,15 @@ class ArrayDataset:
         self, images: Tensor, labels: Tensor, seed: int, rows: Tensor | None = None
     ) -> None:
         self.images, self.labels, self.seed, self.rows = images, labels, seed, rows
+        self._copies: tuple[Tensor, Tensor, Tensor | None] | None = None
+
+    def live(self, home: Resident | None) -> None:
+        """Gather on a device from now on; ``None``: where the images were read."""
+        copies = None
+        if home is not None:
+            rows = None if self.rows is None else home.copy(self.rows)
+            copies = (home.copy(self.images), home.copy(self.labels), rows)
+        self._copies = copies
 
     def __len__(self) -> int:
         """Return N."""
@@ -52,13 +63,16 @@ class ArrayDataset:
     def __getitem__(self, selection: Selection) -> Batch:
         """Gather the selected samples into one batch."""
         indices, keys = selection.indices, selection.keys(self.seed)
-        rows = indices if self.rows is None else self.rows[indices]
-        images = self.images[rows]
+        images, labels, rows = self._copies or (self.images, self.labels, self.rows)
+        # A few bytes, staged before the call returns: nothing waits for the device.
+        indices, keys = (x.to(images.device, non_blocking=True) for x in (indices, keys))
+        rows = indices if rows is None else rows[indices]
+        images = images[rows]
         if self.policy is not None and len(images):
             images = torch.stack(
                 [self._changed(*pair) for pair in zip(images, keys.tolist(), strict=True)]
             )
-        return Batch(images, self.labels[rows], indices, keys, epoch=selection.epoch)
+        return Batch(images, labels[rows], indices, keys, epoch=selection.epoch)
 
     @property
     def targets(self) -> Tensor:
@@ -114,6 +128,7 @@ class ArrayDataset:
 class ArrayDataModule(DataModule):
     """A data set held in memory; augmentation happens on the device, after the transfer.
 
+    While it is trained or scored on a GPU the whole set lives there, in bytes; ``data.resident``.
     ``read`` fills ``splits`` with :class:`ArrayDataset`. Of the settings, ``workers`` is of use for
     a ``policy`` alone (a batch is one index operation else), and what concerns image files is
     ignored: ``scale``, ``on_bad_image``, ``exif``.
@@ -145,6 +160,25 @@ class ArrayDataModule(DataModule):
         if preprocess or not self.settings.per_pixel_mean:
             for size in all_sizes(self.training_sizes):  # refused before any image is read
                 at_size(self.preprocess, size)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's hook: open the data set, and bring it to the device where it is to live."""
+        super().setup(stage)
+        if self.trainer is not None:
+            device, splits = self.trainer.strategy.root_device, self._held
+            if stays(self.settings, device, (split.images for split in splits)):
+                home = Resident(device)
+                for split in splits:
+                    split.live(home)
+
+    def teardown(self, stage: str) -> None:
+        """Lightning's hook: give the device's memory back."""
+        for split in self._held:
+            split.live(None)
+
+    @property
+    def _held(self) -> list[ArrayDataset]:
+        return [cast(ArrayDataset, split) for split in self.splits.values()]
 
     def own_preprocess(self) -> Preprocess:
         """Return mean and std a channel, or the mean image where ``per_pixel_mean`` asks for it.
@@ -202,6 +236,11 @@ class ArrayDataModule(DataModule):
                 f"data.pad: {settings.pad} is not 0 to {self.side}, the side of {name}'s images"
             )
         settings.check_channels(len(self.std))
+        if settings.resident and (settings.workers or settings.policy != "none"):
+            raise InvalidSetting(
+                "data.resident: needs data.workers: 0 and data.policy: none; neither workers nor a "
+                "policy reach what lives on the device"
+            )
         if settings.pad_mode == "reflect":
             self._check_reflection()
         if settings.classes is not None:
@@ -246,36 +285,3 @@ def _picture(image: Tensor) -> Image.Image:
     """Return uint8 ``(1 or 3, H, W)`` as a picture."""
     pixels = image.permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-
-
-def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Choose ``count`` samples to hold out, the same share of every class as far as they divide.
-
-    Args:
-        labels: int64 ``(N,)``.
-        count: How many to hold out.
-        seed: Key of the choice.
-
-    Returns:
-        Sorted indices (kept, held out), int64.
-
-    Raises:
-        InvalidSetting: More to hold out than there is.
-    """
-    total = len(labels)
-    if not 0 <= count < total:
-        raise InvalidSetting(f"data.held_out: {count:,} is not 0 to {total - 1:,} training images")
-    order = permutation(total, seed, "hold out")
-    # Where each sample stands in its shuffled class, from 0 to 1: the lowest are held out, so that
-    # a class gives in proportion to its size and a small one is not used up. Each gives one at
-    # least, if it has two and all can.
-    shuffled = labels[order]
-    places = torch.empty(total, dtype=torch.float64)
-    classes = set(shuffled.tolist())
-    for label in classes:
-        members = (shuffled == label).nonzero().squeeze(1)
-        places[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-        if len(members) > 1 and count >= len(classes):
-            places[members[0]] = 0
-    chosen = order[torch.argsort(places, stable=True)]
-    return chosen[count:].sort().values, chosen[:count].sort().values

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import torch
 
-from resnet_hub.data.arrays import hold_out
 from resnet_hub.data.batches import BatchedDataset
 from resnet_hub.data.files import (
     ImageFiles,
@@ -14,6 +13,7 @@ from resnet_hub.data.files import (
     scale_crop_flip,
     with_policy,
 )
+from resnet_hub.data.held_out import hold_out
 from resnet_hub.data.module import DataModule, Split, at_size
 from resnet_hub.data.policies import policy_of
 from resnet_hub.data.scan import Sample
@@ -77,6 +77,8 @@ class ImageFilesDataModule(DataModule):
         settings.check_channels(preprocess.channels)
         if settings.per_pixel_mean:
             raise InvalidSetting("data.per_pixel_mean: is for sets held in memory")
+        if settings.resident:
+            raise InvalidSetting("data.resident: is for sets held in memory")
         if settings.pad_mode != "zeros":
             raise InvalidSetting("data.pad_mode: is for sets held in memory")
         sizes = self.training_sizes if train else ((0, preprocess.size),)
