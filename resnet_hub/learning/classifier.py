@@ -55,6 +55,7 @@ class Classifier(Scorer):
         teacher: Whom it learns from while it is fitted, if the settings name one.
         class_weights: How much each class counts while it is fitted, if not all alike.
         guard: What keeps steps that are not finite out of it all.
+        compiled: Whether the net is compiled; ``None`` where it was not asked for, or not yet.
         unlogged: What the running step or epoch logs, which reaches the loggers after its hooks.
 
     Args:
@@ -107,7 +108,7 @@ class Classifier(Scorer):
         self.unlogged: dict[str, Tensor] = {}
         self._options: optimizers.Groups = []
         self.guard = Guard(recipe.model.nonfinite, recipe.model.most_nonfinite)
-        self._compiled: bool | None = None
+        self.compiled: bool | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's own reads pickles
@@ -140,10 +141,10 @@ class Classifier(Scorer):
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
         mode, device = self.recipe.model.compile, self.trainer.strategy.root_device
-        if mode and self._compiled is None:
+        if mode and self.compiled is None:
             check_capture(mode, self.trainer.accumulate_grad_batches)
-            self._compiled = compile_in_place(self.net, mode, device)
-            self.captured = self._compiled and captures(mode, device)
+            self.compiled = compile_in_place(self.net, mode, device)
+            self.captured = self.compiled and captures(mode, device)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, by steps."""
