@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from resnet_hub.data.arrays import ArrayDataset
 from resnet_hub.data.batches import Batch, Selection
@@ -185,3 +186,31 @@ def test_a_gpus_batches_are_the_cpus_and_making_them_waits_for_nothing():
         same(one, other)
         theirs = data.prepare(other, train=True).images
         torch.testing.assert_close(images.cpu(), theirs, rtol=0, atol=1e-6)
+
+
+class Unwaiting(Callback):
+    """Lets no step after the first ones wait for the device, from its batch to its end."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step >= 2 and not trainer.is_last_batch:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.steps += torch.cuda.get_sync_debug_mode() == 2
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+def test_on_a_gpu_no_step_waits_for_the_device():
+    watch = Unwaiting()
+    options = {"max_epochs": 1, "limit_train_batches": 8, "limit_val_batches": 0}
+    learner = Classifier(ResNet("cifar_resnet20", in_channels=1))
+    try:
+        trainer("gpu", precision="bf16-mixed", callbacks=[watch], **options).fit(learner, digits())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert watch.steps == 5
