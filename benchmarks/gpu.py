@@ -14,6 +14,7 @@ show that it works, and their figures mean nothing.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -107,9 +108,11 @@ def run(command: Sequence[str], name: str, limit: float) -> Outcome:
     try:
         out, error = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.communicate()
         return Outcome(name, time.monotonic() - begun, failed=f"not done in {limit:.0f} s")
+    finally:
+        if process.poll() is None:  # too long, or Ctrl-C, which a session of its own does not hear
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     seconds = time.monotonic() - begun
     if process.returncode:
         lines = [line for line in error.splitlines() if line.strip()]

@@ -94,7 +94,7 @@ def infer(scale: Scale, device: torch.device) -> Found:
             with torch.inference_mode():
                 for _ in range(scale.warm):
                     net(ready)
-                return clock.seconds(lambda: [net(ready) for _ in range(scale.steps)]) / scale.steps
+                return clock.seconds(partial(net, ready), scale.steps)
 
         medians = alternate({n: partial(turn, net) for n, net in nets.items()}, scale.turns, found)
         what = f"{scale.net} inference, bf16, batch {batch}"
