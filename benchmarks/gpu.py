@@ -37,6 +37,7 @@ PARTS = {
     "cifar10_fast96": 150.0,
     "cifar_graphs": 150.0,
     "train_compiled": 120.0,
+    "infer_autotuned": 240.0,
 }
 FAST = ("cifar10_fast94", "cifar10_fast", "cifar10_fast96")
 LEAST = 15.0  # seconds: below it no part is begun
@@ -75,6 +76,7 @@ def measured(part: str, *, device: str, quick: bool, cifar10: str | None) -> dic
         "train": imagenet.train,
         "train_compiled": imagenet.train_compiled,
         "infer": imagenet.infer,
+        "infer_autotuned": imagenet.infer_autotuned,
         "cifar": cifar.epochs,
         "cifar_graphs": cifar.graphs,
         "files": files.read,

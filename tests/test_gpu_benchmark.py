@@ -18,7 +18,8 @@ from small_runs import command
 from torch import nn
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("gpu", "gpu_parts.cards", "gpu_parts.cifar", "gpu_parts.timing")
+PARTS = ("cards", "cifar", "imagenet", "timing")
+NAMES = ("gpu", *(f"gpu_parts.{name}" for name in PARTS))
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +45,15 @@ def gpu(modules, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 EXPECTED = {
     "train": {"over a bare loop of the same net", "of torchvision's", "of timm's", "batch 4"},
-    "infer": {"over itself", "over torchvision's", "over timm's", "logits off float32's"},
+    "infer": {
+        *("batch 2, compiled: over itself", "batch 1, compiled: over itself"),
+        *("over torchvision's", "over timm's", "logits off float32's"),
+    },
     "cifar": {"over PIL in 0 workers and a bare loop", "cifar_resnet20", "input, of a step's time"},
     "cifar_graphs": {"over PIL in 0 workers and a bare loop", "as CUDA graphs"},
     "files": {"image files, by the loader alone"},
     "train_compiled": {"over a bare loop, not compiled"},
+    "infer_autotuned": {"max-autotune: over itself", "logits off float32's"},
 }
 
 
@@ -56,6 +61,9 @@ GOALS = {
     "over a bare loop of the same net": 0.97,
     "of torchvision's": 1.0,
     "of timm's": 1.0,
+    "batch 2, compiled: over itself": 1.6,
+    "batch 1, compiled: over itself": None,
+    "max-autotune: over itself": 1.6,
 }
 
 
@@ -139,6 +147,13 @@ def test_a_candidate_that_fails_is_said_and_the_others_go_on(modules):
     assert timing.ratio("what", medians, "broken", "whole") == []
     (row,) = timing.ratio("what", {"a": 2.0, "b": 5.0}, "a", "b", 2)
     assert (row.ratio, row.reached, row.note) == (2.5, True, "2000 and 5000 ms")
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_line(modules, monkeypatch):
+    imagenet, found = modules["gpu_parts.imagenet"], modules["gpu_parts.timing"].Found()
+    monkeypatch.setattr(imagenet, "find_spec", lambda name: None if name == "timm" else "there")
+    assert [*imagenet.peers("resnet18", found)] == ["torchvision"]
+    assert found.said == ["timm is not installed; left out"]
 
 
 def test_the_table_goes_on_after_a_part_that_fails(gpu, tmp_path, monkeypatch, capsys):
