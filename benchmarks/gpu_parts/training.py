@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpu_parts.timing import Clock
-from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset
+from resnet_hub.data.arrays import ArrayDataset
+from resnet_hub.data.arrays_module import ArrayDataModule
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.settings import CompileMode, ModelSettings, OptimizerSettings

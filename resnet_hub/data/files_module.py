@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from resnet_hub.data.arrays import hold_out
 from resnet_hub.data.batches import BatchedDataset
 from resnet_hub.data.files import (
     ImageFiles,
@@ -13,7 +14,6 @@ from resnet_hub.data.files import (
     scale_crop_flip,
     with_policy,
 )
-from resnet_hub.data.held_out import hold_out
 from resnet_hub.data.module import DataModule, Split, at_size
 from resnet_hub.data.policies import policy_of
 from resnet_hub.data.scan import Sample

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_hub.data.held_out import hold_out
+from resnet_hub.data.arrays import hold_out
 
 STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """L2 penalties that are tried, the strongest first."""

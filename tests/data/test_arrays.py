@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from resnet_hub.data import augment
-from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset
+from resnet_hub.data.arrays import ArrayDataset, hold_out
+from resnet_hub.data.arrays_module import ArrayDataModule
 from resnet_hub.data.augment import alternating_flip, erase, shift
 from resnet_hub.data.augment import flip as flipped
 from resnet_hub.data.batches import Selection
 from resnet_hub.data.digits import Digits
-from resnet_hub.data.held_out import hold_out
 from resnet_hub.data.policies import policy_of
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import BadData, DataMissing, InvalidSetting

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from resnet_hub.data.held_out import hold_out
+from resnet_hub.data.arrays import hold_out
 from resnet_hub.evaluation import linear
 from resnet_hub.evaluation.linear import STRENGTHS, choose_l2, fit
 
