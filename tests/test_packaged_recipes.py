@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from cifar_files import write_cifar
 from pictures import class_folders
 from small_runs import command
@@ -13,9 +14,11 @@ from small_runs import command
 from resnet_hub.cli.layers import Layer, packaged_recipes
 from resnet_hub.cli.recipes import read_recipe
 from resnet_hub.counting import parameters
+from resnet_hub.data.augment import boxes
 from resnet_hub.learning.optim.schedules import Length, WarmUp, factor
 from resnet_hub.learning.settings import DataSettings, MixingSettings, Recipe
 from resnet_hub.nets.resnet import ResNet
+from resnet_hub.randomness import sample_keys
 from resnet_hub.zoo import find_row
 
 RECIPES = sorted(packaged_recipes().glob("*.yaml"))
@@ -26,7 +29,7 @@ CIFAR10 = (
 PREACT = ("preact110", "preact164", "preact1001")
 HE2015 = ("r18", "r34", "r50", "r101", "r152")
 EXPECTED = {
-    *("quickstart", "finetune_folder", "cifar10_fast"),
+    *("quickstart", "finetune_folder", "cifar10_fast", "cifar10_fast94", "cifar10_fast96"),
     *(f"cifar10_{name}" for name in (*CIFAR10, *PREACT)),
     *(f"cifar100_{name}" for name in PREACT),
     *(f"imagenet_he2015_{name}" for name in HE2015),
@@ -62,6 +65,7 @@ HERE = [
     *("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.strategy=auto"),
     *("--trainer.precision=32-true", "--trainer.max_steps=2", "--trainer.max_epochs=-1"),
     *("--trainer.limit_val_batches=1", "--trainer.limit_test_batches=1", "--data.workers=0"),
+    "--model.compile=false",
 ]
 
 
@@ -336,3 +340,26 @@ def test_fast_cifar_is_trained_with_airbenchs_ingredients() -> None:
     assert found.data == wanted
     assert (found.schedule.name, found.model.label_smoothing) == ("onecycle", 0.2)
     assert found.optimizer.nesterov
+    for epochs, aim in ((16, 94), (60, 96)):
+        faster = packaged(f"cifar10_fast{aim}")
+        assert (faster.net, faster.optimizer) == (found.net, found.optimizer)
+        assert faster.model == replace(found.model, compile=True)
+        assert {**faster.trainer, **found.trainer} == {
+            **found.trainer,
+            "benchmark": True,
+            "check_val_every_n_epoch": faster.trainer["check_val_every_n_epoch"],
+        }
+        assert faster.trainer["max_epochs"] == epochs
+        assert faster.trainer["max_epochs"] % faster.trainer["check_val_every_n_epoch"] == 0
+        assert f"aims at {aim}%" in said(packaged_recipes() / f"cifar10_fast{aim}.yaml", "Expect")
+
+
+def test_the_square_that_fast_cifar_cuts_out_has_12_pixels_a_side() -> None:
+    data = packaged("cifar10_fast96").data
+    keys = sample_keys(0, 0, torch.arange(500))
+    shape = {"height": 32, "width": 32, "area": data.erase_area, "aspect": data.erase_aspect}
+    top, left, tall, wide = boxes(keys, **shape)
+    assert set(tall.tolist()) == set(wide.tolist()) == {12}
+    assert (top + 12).max() <= 32
+    assert (left + 12).max() <= 32
+    assert data.erase == 1.0

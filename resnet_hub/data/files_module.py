@@ -77,6 +77,8 @@ class ImageFilesDataModule(DataModule):
         settings.check_channels(preprocess.channels)
         if settings.per_pixel_mean:
             raise InvalidSetting("data.per_pixel_mean: is for sets held in memory")
+        if settings.resident:
+            raise InvalidSetting("data.resident: is for sets held in memory")
         if settings.pad_mode != "zeros":
             raise InvalidSetting("data.pad_mode: is for sets held in memory")
         sizes = self.training_sizes if train else ((0, preprocess.size),)

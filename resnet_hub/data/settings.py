@@ -49,6 +49,9 @@ class DataSettings:
         download: Fetch what is missing, where the data set can be fetched.
         batch_size: Images a forward pass on one device.
         workers: Processes that read images; sets held in memory need none.
+        resident: Whether a set held in memory lives on the training device, whole and in bytes, and
+            batches are gathered there; ``None``: on a GPU whose free memory is four times the set,
+            without ``workers`` and ``policy``. It changes no number.
         timeout: Seconds that a batch of a worker is waited for; then the run ends, as the worker
             hangs.
         held_out: Training images kept out for validation; ``None`` takes the data set's own. With
@@ -109,6 +112,7 @@ class DataSettings:
     download: bool = True
     batch_size: int = 128
     workers: int = 0
+    resident: bool | None = None
     timeout: float = 300.0
     held_out: int | None = None
     augment: Augment | None = None

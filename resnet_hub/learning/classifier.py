@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from resnet_hub.data.batches import Batch
+from resnet_hub.learning.compiling import captures, check_capture, compile_in_place
 from resnet_hub.learning.guards import Guard, check_weights
 from resnet_hub.learning.optim import optimizers
 from resnet_hub.learning.optim.averaging import follow
@@ -54,6 +55,7 @@ class Classifier(Scorer):
         teacher: Whom it learns from while it is fitted, if the settings name one.
         class_weights: How much each class counts while it is fitted, if not all alike.
         guard: What keeps steps that are not finite out of it all.
+        compiled: Whether the net is compiled; ``None`` where it was not asked for, or not yet.
         unlogged: What the running step or epoch logs, which reaches the loggers after its hooks.
 
     Args:
@@ -106,6 +108,7 @@ class Classifier(Scorer):
         self.unlogged: dict[str, Tensor] = {}
         self._options: optimizers.Groups = []
         self.guard = Guard(recipe.model.nonfinite, recipe.model.most_nonfinite)
+        self.compiled: bool | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's own reads pickles
@@ -137,8 +140,11 @@ class Classifier(Scorer):
                 self.class_weights = ClassWeights.of(self.recipe.model, data)
                 for own in {self.net, self.finished}:
                     own.labels, own.preprocess = tuple(data.labels), data.preprocess
-        if self.recipe.model.compile:
-            cast(Any, self.net).compile()
+        mode, device = self.recipe.model.compile, self.trainer.strategy.root_device
+        if mode and self.compiled is None:
+            check_capture(mode, self.trainer.accumulate_grad_batches)
+            self.compiled = compile_in_place(self.net, mode, device)
+            self.captured = self.compiled and captures(mode, device)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, by steps."""
@@ -162,6 +168,10 @@ class Classifier(Scorer):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Key the default generators by (seed, epoch, batch, rank): a resumed run draws alike."""
         self.unlogged = {}
+        if self.captured:
+            # The graphs write over the gradients of the step before, which Lightning still holds.
+            self.net.zero_grad(set_to_none=True)
+            cast(Any, torch.compiler).cudagraph_mark_step_begin()
         self.freezing.begin(self.trainer, self.current_epoch)
         key = key_of("step", self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
         seed_generators(key, self.device)

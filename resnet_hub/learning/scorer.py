@@ -20,6 +20,7 @@ class Scorer(L.LightningModule):
     Attributes:
         net: The net.
         averaged: Its moving average, if there is to be one.
+        captured: Whether the net runs as CUDA graphs: each batch's logits overwrite the last one's.
         scores: Of the finished net.
         live_scores: Of the live one beside its average.
 
@@ -35,6 +36,7 @@ class Scorer(L.LightningModule):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         cast(Any, self.net).to(memory_format=self._layout)
         self.averaged = AveragedModel(self.net).requires_grad_(False) if averages else None
+        self.captured = False
         self.scores, self.live_scores = Scores(), Scores()
 
     @property
@@ -74,6 +76,8 @@ class Scorer(L.LightningModule):
     def _count(self, net: nn.Module, batch: Batch, scores: Scores) -> Tensor:
         """Count one batch, the loss always cross-entropy; return its float32 logits."""
         logits: Tensor = net(self.laid_out(batch.images)).float()
+        if self.captured:
+            logits = logits.clone()
         loss = F.cross_entropy(logits, batch.labels, reduction="sum")
         scores.update(logits, batch.labels, loss, batch.skipped)
         return logits

@@ -16,6 +16,7 @@ _FREE = (
     "data.root",
     "data.download",
     "data.workers",
+    "data.resident",
     "data.timeout",
     "model.compile",
     "model.nonfinite",

@@ -319,31 +319,6 @@ def test_channels_last_is_kept_from_the_batch_to_the_last_stage(asked: bool):
     assert weight.is_contiguous(memory_format=torch.channels_last) is asked
 
 
-def test_compiling_leaves_every_saved_key_as_it_is(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    compiled, compile_ = [], nn.Module.compile
-
-    def eagerly(module: nn.Module) -> None:
-        compiled.append(module)
-        compile_(module, backend="eager")  # no compiler needed; the graph is captured all the same
-
-    monkeypatch.setattr(nn.Module, "compile", eagerly)
-    plain = Classifier(net(), model=ModelSettings(ema_decay=0.9))
-    classifier = Classifier(net(), model=ModelSettings(ema_decay=0.9, compile=True))
-    data = digits()
-    one, two = trainer(limit_train_batches=2), trainer(limit_train_batches=2)
-    one.fit(plain, digits())
-    two.fit(classifier, data)
-    assert compiled == [classifier.net]
-    two.save_checkpoint(tmp_path / "c.ckpt")
-    saved = torch.load(tmp_path / "c.ckpt", weights_only=True)["state_dict"]
-    assert list(saved) == list(plain.state_dict())
-    assert not [name for name in saved if "_orig_mod" in name]
-    for name, tensor in plain.state_dict().items():
-        torch.testing.assert_close(saved[name], tensor, rtol=1e-3, atol=1e-4)
-    classifier.net.save_pretrained(tmp_path / "model")
-    ResNet.from_pretrained(tmp_path / "model")
-
-
 def test_another_number_of_classes_is_refused_before_any_step():
     with pytest.raises(InvalidSetting, match="net: 11 classes, but Digits has 10"):
         trainer().fit(Classifier(net(classes=11)), digits())

@@ -37,6 +37,7 @@ _FREE = (
     "net.weights",
     "data.root",
     "data.workers",
+    "data.resident",
     "data.timeout",
     "model.nonfinite",
     "model.most_nonfinite",

@@ -4,7 +4,7 @@ from resnet_hub.data.settings import DataSettings
 from resnet_hub.learning.settings.distillation import DistillationSettings
 from resnet_hub.learning.settings.freezing import FreezingSettings
 from resnet_hub.learning.settings.mixing import MixingSettings
-from resnet_hub.learning.settings.model import ModelSettings
+from resnet_hub.learning.settings.model import CompileMode, ModelSettings
 from resnet_hub.learning.settings.net import NetSettings
 from resnet_hub.learning.settings.optimizer import OptimizerSettings
 from resnet_hub.learning.settings.recipe import LEARNING, Recipe
@@ -18,6 +18,7 @@ from resnet_hub.learning.settings.schedule import ScheduleSettings
 __all__ = [
     "LEARNING",
     "CheckpointSettings",
+    "CompileMode",
     "DataSettings",
     "DistillationSettings",
     "DistributedSettings",

@@ -6,6 +6,9 @@ from typing import Literal
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.learning.settings.checks import check_above, check_at_least, check_fraction
 
+CompileMode = Literal["reduce-overhead", "max-autotune"]
+"""Modes of ``torch.compile`` that, on a GPU, run a step as CUDA graphs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -27,7 +30,10 @@ class ModelSettings:
             what is validated as ``val/…`` and exported.
         ema_every: Optimizer steps between two updates of the average.
         channels_last: Keep tensors channels-last in memory (NHWC).
-        compile: Compile the net in place.
+        compile: Compile the net in place: ``true`` as ``torch.compile`` does unasked;
+            ``reduce-overhead`` runs CUDA graphs besides, for nets whose layers take the GPU less
+            time than the host takes to ask for them; ``max-autotune`` also tries several kernels
+            of each kind. Where no compiler works the net runs as it is, and a line says so.
         precise_bn: Training images over which the exported net's BatchNorm statistics are computed
             anew once training has ended; 0 keeps the running ones.
         nonfinite: What a step does whose loss or gradients are not finite: ``stop`` ends the run,
@@ -44,7 +50,7 @@ class ModelSettings:
     ema_decay: float | None = None
     ema_every: int = 1
     channels_last: bool = True
-    compile: bool = False
+    compile: bool | CompileMode = False
     precise_bn: int = 0
     nonfinite: Literal["stop", "skip"] = "stop"
     most_nonfinite: int = 10

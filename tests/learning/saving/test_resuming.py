@@ -57,6 +57,7 @@ def differences(recipe: Recipe, situation: Mapping = SITUATION, **how: object) -
     [
         ({"optimizer": OptimizerSettings(lr=0.2)}, "optimizer.lr: 0.1 before, 0.2 now"),
         ({"model": ModelSettings(ema_decay=0.9)}, "model.ema_decay: None before, 0.9 now"),
+        ({"model": ModelSettings(compile=True)}, "model.compile: False before, True now"),
         ({"seed": 3}, "seed: 0 before, 3 now"),
         ({"trainer": {"precision": "bf16-mixed"}}, "trainer.precision: '32-true' before"),
         ({"data": Data(augment="none")}, "data.augment: None before, 'none' now"),
@@ -96,6 +97,7 @@ def test_so_are_the_data_the_processes_and_the_images_of_a_step(change: dict, di
         {"callbacks": ({"class_path": "a.B"},)},
         {"checkpoint": CheckpointSettings(every_steps=3)},
         {"data": Data(root="elsewhere", workers=2)},
+        {"data": Data(resident=False)},
         {"data": Data(batch_size=16)},  # what counts is the images of a step
     ],
 )
