@@ -53,7 +53,7 @@ class ArrayDataset:
         """Gather the selected samples into one batch."""
         indices, keys = selection.indices, selection.keys(self.seed)
         rows = indices if self.rows is None else self.rows[indices]
-        images = self.images[rows]
+        images = self.images.index_select(0, rows)  # whole images; [] would go by bytes
         if self.policy is not None and len(images):
             images = torch.stack(
                 [self._changed(*pair) for pair in zip(images, keys.tolist(), strict=True)]
