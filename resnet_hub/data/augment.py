@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,11 +50,10 @@ def shift(images: Tensor, keys: Tensor, *, pad: int, mode: PadMode = "zeros") ->
     right = integers(keys, _SHIFT_RIGHT, 2 * pad + 1)
     padded = F.pad(images, (pad,) * 4, mode="constant" if mode == "zeros" else mode)
     # A view of every window, (N, C, 2·pad+1, 2·pad+1, H, W), of which one a sample is gathered.
-    if _by_numpy(images):
-        views = sliding_window_view(padded.numpy(), (height, width), axis=(2, 3))
-        taken = views[np.arange(count), :, down.numpy(), right.numpy()]
-        return torch.from_numpy(taken)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    if _by_numpy(images):
+        taken = windows.numpy()[np.arange(count), :, down.numpy(), right.numpy()]
+        return torch.from_numpy(taken)
     return windows[torch.arange(count, device=images.device), :, down, right]
 
 

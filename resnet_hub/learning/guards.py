@@ -213,9 +213,11 @@ def at_hand(answer: Tensor) -> bool:
 
 @torch.no_grad()
 def _all_finite(tensors: list[Tensor], *, norm: float = 2.0) -> Tensor:
-    if tensors and tensors[0].is_cpu:  # the same sums; sorting by device and dtype would cost more
-        norms = torch._foreach_norm(tensors, norm)
-        return torch.linalg.vector_norm(torch.stack(norms), norm).isfinite()
+    if tensors and tensors[0].is_cpu:  # each call costs more there than the numbers of a norm layer
+        vectors = [tensor for tensor in tensors if tensor.dim() == 1]
+        parts = [torch.cat(vectors), *(t for t in tensors if t.dim() != 1)] if vectors else tensors
+        norms = torch.stack(torch._foreach_norm(parts, norm))
+        return torch.linalg.vector_norm(norms, norm).isfinite()
     return get_total_norm(tensors, norm).isfinite()
 
 
