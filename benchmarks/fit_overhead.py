@@ -3,8 +3,11 @@
 Both gather, shift, flip and normalise batches of CIFAR's form, and train by SGD on a schedule. `fit`
 has all of its habits on: metrics, logs, keyed randomness, guards against steps that are not finite,
 the pace, signals, checkpoints' clocks and a progress bar that is drawn. Told is CPU time, all
-threads together, of the median step within an epoch; what an epoch's end costs is told in
+threads together, in the median tenth of 200 steps within an epoch; what an epoch's end costs is told in
 checkpoints.py.
+
+Beside them stands Lightning as it comes, with what one logs by it: the loss at every step, top-1 and
+top-5 by torchmetrics, its bar and its CSV file.
 
 Of a net of one unit only the loop counts. ResNet-20 has more tensors to guard; as a difference of a
 third of a millisecond drowns in a step of a hundred, both sides train it on two images a step, and
@@ -12,9 +15,9 @@ the share is that difference over a step of 128 images in bfloat16, measured bes
 """
 
 import os
-import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import turns
@@ -86,7 +89,10 @@ def _unsaid(line: str) -> None:
 
 
 def _mean(ticks: list[float]) -> float:
-    return (ticks[SKIPPED + MEASURED] - ticks[SKIPPED]) / MEASURED
+    """Return the seconds of a step in the median tenth of the measured ones."""
+    some = MEASURED // 10
+    starts = range(SKIPPED, SKIPPED + MEASURED, some)
+    return median((ticks[start + some] - ticks[start]) / some for start in starts)
 
 
 def plain() -> Figures:
@@ -131,6 +137,65 @@ def _looped(name: str) -> list[float]:
     return ticks
 
 
+def lightning() -> Figures:
+    """Train the net of one unit by Lightning as it comes."""
+    import lightning as L
+    import torch
+    from lightning.pytorch.loggers import CSVLogger
+    from torch.nn import functional as F
+    from torchmetrics.classification import MulticlassAccuracy
+
+    from resnet_hub import ResNet
+    from resnet_hub.cli.console import quiet
+    from resnet_hub.data.cifar import Cifar10
+    from resnet_hub.data.settings import DataSettings
+
+    class Stock(L.LightningModule):
+        """What a tutorial would write."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = ResNet.from_pretrained(turns.folder() / "tiny").train()
+            self.top1 = MulticlassAccuracy(10, average="micro")
+            self.top5 = MulticlassAccuracy(10, average="micro", top_k=5)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            """Return the loss, and log."""
+            logits = self.net(batch.images.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits, batch.labels)
+            self.top1.update(logits, batch.labels)
+            self.top5.update(logits, batch.labels)
+            self.log("loss", loss, prog_bar=True)
+            self.log_dict({"top1": self.top1, "top5": self.top5}, on_step=False, on_epoch=True)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            """Return SGD on a schedule."""
+            own = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+            schedule = torch.optim.lr_scheduler.LambdaLR(own, lambda step: 1.0)
+            return [own], [{"scheduler": schedule, "interval": "step"}]
+
+    os.environ["FORCE_COLOR"] = "1"
+    quiet()
+    out, size = turns.folder() / f"lightning-{os.getpid()}", BATCH["tiny"]
+    settings = DataSettings(
+        name="Cifar10", root=str(turns.folder()), batch_size=size, download=False
+    )
+    trainer = L.Trainer(
+        max_steps=SKIPPED + MEASURED + 2,
+        accelerator="cpu",
+        devices=1,
+        logger=CSVLogger(str(out)),
+        callbacks=[Stopwatch()],
+        enable_model_summary=False,
+        limit_val_batches=0,
+        default_root_dir=out,
+    )
+    trainer.fit(Stock().to(memory_format=torch.channels_last), Cifar10(settings))
+    print()
+    return {"tiny": _mean(Stopwatch.ticks)}
+
+
 def step() -> Figures:
     """Take steps of ResNet-20, 128 images, bfloat16, channels last."""
     from training_step import cpu_step
@@ -140,12 +205,19 @@ def step() -> Figures:
 
 def rows(found: dict[str, Figures]) -> list[Row]:
     """Return what a step has more of, and the share of that in a step of ResNet-20."""
-    own, bare, whole = (found[name] for name in CANDIDATES)
+    own, bare, stock, whole = (found[name] for name in CANDIDATES)
     more = {name: 1000 * (own[name] - bare[name]) for name in BATCH}
     notes = {name: f"{1000 * own[name]:.2f} − {1000 * bare[name]:.2f} ms" for name in BATCH}
     share = more["cifar_resnet20"] / (10 * whole["seconds"])
     return [
         Row("fit over a plain loop, net of one unit", more["tiny"], 0.4, "lower", notes["tiny"], "ms"),
+        Row(
+            "the same, of Lightning's as it comes",
+            more["tiny"] / (1000 * (stock["tiny"] - bare["tiny"])),
+            None,
+            "lower",
+            f"{1000 * stock['tiny']:.2f} − {1000 * bare['tiny']:.2f} ms",
+        ),
         Row(
             "the same, ResNet-20's tensors",
             more["cifar_resnet20"],
@@ -165,8 +237,7 @@ def rows(found: dict[str, Figures]) -> list[Row]:
     ]
 
 
-CANDIDATES = {"resnet_hub": ours, "plain loop": plain, "step": step}
+CANDIDATES = {"resnet_hub": ours, "plain loop": plain, "lightning": lightning, "step": step}
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     turns.main(__file__, CANDIDATES, rows, prepare=prepare)

@@ -8,13 +8,13 @@ import turns
 from turns import Figures, Row
 
 CASES = {
-    # net: images, side, classes
-    "cifar_resnet20": (128, 32, 10),
-    "resnet50": (8, 224, 1000),
+    # net: images, side
+    "cifar_resnet20": (128, 32),
+    "resnet50": (8, 224),
 }
 
 
-def cpu_step(name: str, batch: int, side: int, *, fast: bool, repeats: int = 5) -> float:
+def cpu_step(name: str, batch: int, side: int, *, fast: bool, repeats: int = 3) -> float:
     """Return the CPU seconds of a step, in a recipe's precision and layout or in torch's own."""
     import torch
     from torch.nn import functional as F
@@ -35,9 +35,35 @@ def cpu_step(name: str, batch: int, side: int, *, fast: bool, repeats: int = 5) 
         loss.backward()
         optimizer.step()
 
-    return turns.cpu_seconds(step, repeats=repeats, warm=2)
+    return turns.cpu_seconds(step, repeats=repeats, warm=1)
 
 
 def ours() -> Figures:
     """Step as recipes do."""
-    return {name: cpu_step(name, *CASES[name][:2], fast=True) for name in CASES}
+    return {name: cpu_step(name, *CASES[name], fast=True) for name in CASES}
+
+
+def plain() -> Figures:
+    """Step as torch does when it is told nothing."""
+    return {name: cpu_step(name, *CASES[name], fast=False) for name in CASES}
+
+
+def rows(found: dict[str, Figures]) -> list[Row]:
+    """Return plain steps as multiples of ours."""
+    own, theirs = (found[name] for name in CANDIDATES)
+    goals = {"cifar_resnet20": 1.6, "resnet50": 2.2}
+    return [
+        Row(
+            f"training step, {name}, {batch} images of {side}",
+            theirs[name] / own[name],
+            goals[name],
+            note=f"{own[name]:.3f} against {theirs[name]:.3f} s of plain float32",
+        )
+        for name, (batch, side) in CASES.items()
+    ]
+
+
+CANDIDATES = {"resnet_hub": ours, "plain float32": plain}
+
+if __name__ == "__main__":
+    turns.main(__file__, CANDIDATES, rows, turns=3)
