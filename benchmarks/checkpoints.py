@@ -65,7 +65,9 @@ def rows(found: dict[str, Figures]) -> list[Row]:
     for name, figures in found.items():
         batch, _, _, steps = CASES[name]
         share = 100 * figures["write"] / (steps * figures["step"])
-        note = f"{figures['write']:.3f} s, {steps:,} steps of {batch} images, {figures['step']:.3f} s"
+        note = (
+            f"{figures['write']:.3f} s, {steps:,} steps of {batch} images, {figures['step']:.3f} s"
+        )
         what = f"a checkpoint's share of an epoch, {name}"
         table.append(Row(what, share, None, "lower", note, "%"))
     return table

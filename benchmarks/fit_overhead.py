@@ -3,11 +3,9 @@
 Both gather, shift, flip and normalise batches of CIFAR's form, and train by SGD on a schedule. `fit`
 has all of its habits on: metrics, logs, keyed randomness, guards against steps that are not finite,
 the pace, signals, checkpoints' clocks and a progress bar that is drawn. Told is CPU time, all
-threads together, in the median tenth of 200 steps within an epoch; what an epoch's end costs is told in
-checkpoints.py.
-
-Beside them stands Lightning as it comes, with what one logs by it: the loss at every step, top-1 and
-top-5 by torchmetrics, its bar and its CSV file.
+threads together, in the median tenth of 200 steps within an epoch; what an epoch's end costs is
+told in checkpoints.py. Beside them stands Lightning as it comes, with what one logs by it: the loss
+at every step, top-1 and top-5 by torchmetrics, its bar and its CSV file.
 
 Of a net of one unit only the loop counts. ResNet-20 has more tensors to guard; as a difference of a
 third of a millisecond drowns in a step of a hundred, both sides train it on two images a step, and
@@ -18,7 +16,7 @@ import os
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 import turns
 from cifar_input import write_cifar
@@ -45,7 +43,7 @@ def prepare(folder: Path) -> None:
 class Stopwatch(Callback):
     """Notes the CPU time as each step begins."""
 
-    ticks: list[float] = []
+    ticks: ClassVar[list[float]] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Note it."""
@@ -210,7 +208,14 @@ def rows(found: dict[str, Figures]) -> list[Row]:
     notes = {name: f"{1000 * own[name]:.2f} − {1000 * bare[name]:.2f} ms" for name in BATCH}
     share = more["cifar_resnet20"] / (10 * whole["seconds"])
     return [
-        Row("fit over a plain loop, net of one unit", more["tiny"], 0.4, "lower", notes["tiny"], "ms"),
+        Row(
+            "fit over a plain loop, net of one unit",
+            more["tiny"],
+            0.4,
+            "lower",
+            notes["tiny"],
+            "ms",
+        ),
         Row(
             "the same, of Lightning's as it comes",
             more["tiny"] / (1000 * (stock["tiny"] - bare["tiny"])),

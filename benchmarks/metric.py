@@ -7,6 +7,7 @@ thread. `by hand` counts with bare torch, as one would without a metric: the lea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import turns
@@ -71,16 +72,16 @@ def updated(made: Callable[[int], Update]) -> Figures:
     import torch
 
     torch.set_num_threads(1)
+
+    def some(update: Update, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
+        for _ in range(_UPDATES):
+            update(logits, labels, loss)
+
     figures = {}
     for classes in CLASSES:
-        logits, labels = torch.randn(128, classes), torch.randint(classes, (128,))
-        loss, update = torch.tensor(1.0), made(classes)
-
-        def some() -> None:
-            for _ in range(_UPDATES):
-                update(logits, labels, loss)
-
-        figures[str(classes)] = turns.cpu_seconds(some, repeats=7) / _UPDATES
+        given = (torch.randn(128, classes), torch.randint(classes, (128,)), torch.tensor(1.0))
+        work = partial(some, made(classes), *given)
+        figures[str(classes)] = turns.cpu_seconds(work, repeats=7) / _UPDATES
     return figures
 
 

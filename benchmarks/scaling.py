@@ -3,14 +3,14 @@
     python benchmarks/scaling.py [--step S] [--parameters N] [--bandwidth GB/S ...] ...
 
 A ring all-reduce sends 2 (n − 1) / n of the gradients' bytes over each link, and takes 2 (n − 1)
-messages' latency. As the gradients of late layers are there first, DDP sends them during the rest of
-the backward pass: so much of that as `--overlap` says hides sending, and what is left is waited
+messages' latency. As the gradients of late layers are there first, DDP sends them during the rest
+of the backward pass: so much of that as `--overlap` says hides sending, and what is left is waited
 for. A step of n GPUs then takes that of one and the wait. Loaders, batch statistics, stragglers and
 clocks that fall under load are left out: the figures are bounds, and published ones lie below.
 
-The defaults are assumptions: ResNet-50, 256 images a GPU, at the 2,470 images a second that NVIDIA's
-DeepLearningExamples publish for one A100 (AMP); gradients in float32; 200 GB/s a GPU within a node of
-8, 25 GB/s between nodes (one link of 200 Gb/s a GPU).
+The defaults are assumptions: ResNet-50, 256 images a GPU, at the 2,470 images a second that
+NVIDIA's DeepLearningExamples publish for one A100 (AMP); gradients in float32; 200 GB/s a GPU
+within a node of 8, 25 GB/s between nodes (one link of 200 Gb/s a GPU).
 """
 
 import argparse

@@ -25,7 +25,9 @@ def runs(code: str, *, without: tuple[str, ...], repeats: int) -> Figures:
         without: Modules that must not be imported by it.
         repeats: How many interpreters are started, after one that fills the caches.
     """
-    check = f"import sys; found = sorted({set(without)!r} & set(sys.modules)); assert not found, found"
+    check = (
+        f"import sys; found = sorted({set(without)!r} & set(sys.modules)); assert not found, found"
+    )
     command = [sys.executable, "-c", f"{code}\n{check}"]
     taken = []
     for _ in range(repeats + 1):
@@ -64,7 +66,10 @@ def rows(found: dict[str, Figures]) -> list[Row]:
         Row(f"resnet-hub {arguments}, without torch", 1000 * taken[name], 150, "lower", unit="ms")
         for name, arguments in COMMANDS.items()
     ]
-    ratio, note = taken["ResNet"] / taken["torch"], f"{taken['ResNet']:.2f} over {taken['torch']:.2f} s"
+    ratio, note = (
+        taken["ResNet"] / taken["torch"],
+        f"{taken['ResNet']:.2f} over {taken['torch']:.2f} s",
+    )
     return [
         *table,
         Row("import resnet_hub, without torch", 1000 * taken["package"], None, "lower", unit="ms"),

@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     epoch: int = 0
 
     def moved(self, place: device, *, non_blocking: bool = False) -> "Batch":
-        """Return the batch as the loader yields it, on a device, without waiting for it if asked."""
+        """Return the batch as the loader yields it, on a device; if asked, without waiting."""
         names = ("images", "labels", "indices", "keys")
         moved = {n: getattr(self, n).to(place, non_blocking=non_blocking) for n in names}
         return self._replace(**moved)

@@ -199,7 +199,9 @@ class DataModule(L.LightningDataModule, ABC):
 
         Lightning's own walks through whatever a batch might hold.
         """
-        return batch.moved(device, non_blocking=device.type == "cuda") if device.type != "cpu" else batch
+        if device.type == "cpu":
+            return batch
+        return batch.moved(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook: :meth:`prepare` for the running phase."""

@@ -217,7 +217,8 @@ def _all_finite(tensors: list[Tensor], *, norm: float = 2.0) -> Tensor:
         vectors = [tensor for tensor in tensors if tensor.dim() == 1]
         parts = [torch.cat(vectors), *(t for t in tensors if t.dim() != 1)] if vectors else tensors
         norms = torch.stack(torch._foreach_norm(parts, norm))
-        return torch.linalg.vector_norm(norms, norm).isfinite()
+        total: Tensor = torch.linalg.vector_norm(norms, norm)
+        return total.isfinite()
     return get_total_norm(tensors, norm).isfinite()
 
 
