@@ -1,9 +1,9 @@
 """What `fit` adds to a plain torch loop that does the same work: milliseconds a step.
 
-Both gather, shift, flip and normalise batches of CIFAR's form, and train by SGD on a schedule. `fit`
-has all of its habits on: metrics, logs, keyed randomness, guards against steps that are not finite,
-the pace, signals, checkpoints' clocks and a progress bar that is drawn. Told is CPU time, all
-threads together, in the median tenth of 200 steps within an epoch; what an epoch's end costs is
+Both gather, shift, flip and normalise batches of CIFAR's form, and train by SGD on a schedule.
+`fit` has all of its habits on: metrics, logs, keyed randomness, guards against steps that are not
+finite, the pace, signals, checkpoints' clocks and a progress bar that is drawn. Told is CPU time,
+all threads together, in the median tenth of 200 steps within an epoch; what an epoch's end costs is
 told in checkpoints.py. Beside them stands Lightning as it comes, with what one logs by it: the loss
 at every step, top-1 and top-5 by torchmetrics, its bar and its CSV file.
 

@@ -138,7 +138,8 @@ def _mix_array(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(_FACTORS[0])
     x = (x ^ (x >> np.uint64(27))) * np.uint64(_FACTORS[1])
-    return np.bitwise_xor(x, x >> np.uint64(31), dtype=np.uint64)
+    mixed: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
