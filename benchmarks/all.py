@@ -15,8 +15,8 @@ from pathlib import Path
 from turns import Row, line
 
 HERE = Path(__file__).resolve().parent
-NOT_HERE = ("all", "turns", "gpu")
-"""The frame, and what needs a GPU."""
+NOT_HERE = ("all", "turns", "gpu", "scaling")
+"""The frame, what needs a GPU, and what only predicts."""
 
 
 def main() -> int:

@@ -102,11 +102,12 @@ class Scores(_Sums):
             skipped: Images that the batch should have had, and that could not be read.
         """
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        self.hits[0] += top[:, 0].sum()
-        self.hits[1] += top.sum()
-        self.hits[2] += len(top)
-        self.hits[3] += skipped
-        self.loss += loss
+        ranked = top.sum(0)
+        self.hits[:2].add_(torch.stack((ranked[0], ranked.sum())))
+        self.hits[2].add_(len(top))
+        if skipped:
+            self.hits[3].add_(skipped)
+        self.loss.add_(loss)
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``loss``, ``top1``, ``top5`` (fractions), ``n`` (images seen) and ``skipped``."""

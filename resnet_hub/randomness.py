@@ -11,8 +11,12 @@ import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def key_of(*parts: int | str) -> int:
@@ -120,9 +124,22 @@ def _series(keys: Tensor, stream: int, count: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    if type(x) is Tensor and x.is_cpu and x.dim() and not torch.compiler.is_compiling():
+        return torch.from_numpy(_mix_array(x.numpy().view(np.uint64)).view(np.int64))
+    x = (x ^ _shift(x, 30)) * _signed(_FACTORS[0])
+    x = (x ^ _shift(x, 27)) * _signed(_FACTORS[1])
     return x ^ _shift(x, 31)
+
+
+def _mix_array(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the same bits: of a batch's few numbers, NumPy's operations take a third of the time.
+
+    Its unsigned integers are shifted logically as they are.
+    """
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_FACTORS[0])
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_FACTORS[1])
+    mixed: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

@@ -82,6 +82,14 @@ def test_a_sample_draws_the_same_in_any_batch() -> None:
     assert torch.equal(uniform(whole[part], 1), uniform(whole, 1)[part])
 
 
+def test_torchs_operations_draw_what_numpys_do() -> None:
+    # A key alone, without a batch's dimension, is mixed by torch, as keys on a GPU are.
+    keys = sample_keys(5, 2, torch.cat([torch.arange(50), torch.tensor([2**62, 2**63 - 1])]))
+    for stream in (0, 1, 40):
+        alone = torch.stack([uniform(key, stream) for key in keys])
+        assert torch.equal(alone, uniform(keys, stream))
+
+
 def test_uniform_draws_are_uniform() -> None:
     keys = sample_keys(0, 0, torch.arange(1 << 18))
     for stream in (0, 1, 40):

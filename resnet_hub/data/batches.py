@@ -36,11 +36,11 @@ class Batch(NamedTuple):
     pixels: Tensor | None = None
     epoch: int = 0
 
-    def moved(self, place: device) -> "Batch":
-        """Return the batch as the loader yields it, on a device."""
-        # Not called to(): Lightning would then call it, and it moves pixels too.
+    def moved(self, place: device, *, non_blocking: bool = False) -> "Batch":
+        """Return the batch as the loader yields it, on a device; if asked, without waiting."""
         names = ("images", "labels", "indices", "keys")
-        return self._replace(**{name: getattr(self, name).to(place) for name in names})
+        moved = {n: getattr(self, n).to(place, non_blocking=non_blocking) for n in names}
+        return self._replace(**moved)
 
 
 class Selection(NamedTuple):

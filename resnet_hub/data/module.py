@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, cast, final
 
 import lightning as L
-from torch import Tensor
+from torch import Tensor, device
 
 from resnet_hub.data.augment import erase, lighting
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler, check_labels
@@ -193,6 +193,15 @@ class DataModule(L.LightningDataModule, ABC):
                 fill=settings.erase_fill,
             )
         return images
+
+    def transfer_batch_to_device(self, batch: Batch, device: device, dataloader_idx: int) -> Batch:
+        """Lightning's hook: move what a loader yields to the device, which waits for none of it.
+
+        Lightning's own walks through whatever a batch might hold.
+        """
+        if device.type == "cpu":
+            return batch
+        return batch.moved(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Lightning's hook: :meth:`prepare` for the running phase."""

@@ -107,6 +107,7 @@ class Classifier(Scorer):
         self.record = TrainingRecord(self.train_scores)
         self.unlogged: dict[str, Tensor] = {}
         self._options: optimizers.Groups = []
+        self._buffers_moved: list[Tensor] = []
         self.guard = Guard(recipe.model.nonfinite, recipe.model.most_nonfinite)
         self.compiled: bool | None = None
 
@@ -157,6 +158,7 @@ class Classifier(Scorer):
 
     def on_train_start(self) -> None:
         """Go by the recipe, if it was changed since the checkpoint; let the teacher come along."""
+        self._buffers_moved = [*self.net.buffers()]  # to look for them at each step takes long
         # Fitted to the weights that training begins from.
         self.net.temperature = self.finished.temperature = None
         schedule = self.lr_schedulers()
@@ -178,7 +180,7 @@ class Classifier(Scorer):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the batch's mean loss."""
-        self.guard.begin([*self.net.buffers(), *self.record.states])
+        self.guard.begin([*self._buffers_moved, *self.record.states])
         place = (self.recipe.seed, self.current_epoch, batch_idx, self.global_rank)
         classes = self.net.architecture.classes
         images, targets = mixed(batch, classes, self.recipe.mixing, place=place)

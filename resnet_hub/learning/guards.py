@@ -49,9 +49,11 @@ class Guard:
     of its gradients is. A loss that is not makes the gradients NaN, and these are averaged over the
     ranks before the norm is taken: so all ranks judge alike, without a word between them.
 
-    What is not finite is put back on the device, with no synchronisation. The host looks at every
-    50th step, and whenever training is saved or validated: nothing is saved on a step that stops
-    the run. Called in the order of the methods; see :class:`~.classifier.Classifier`.
+    What is not finite is put back on the device, with no synchronisation. Where the device is the
+    host itself, which knows at once, the optimizer is left no gradients instead: it then moves
+    nothing, and no weight need be copied. The host looks at every 50th step, and whenever training
+    is saved or validated: nothing is saved on a step that stops the run. Called in the order of the
+    methods; see :class:`~.classifier.Classifier`.
 
     Attributes:
         skipped: Steps of the run that were left out.
@@ -87,14 +89,20 @@ class Guard:
         numbers = [loss.detach(), *(t for t in self._moved if t.is_floating_point())]
         finite = _all_finite(numbers, norm=torch.inf)  # of large ones squares are not
         self._parts.append(_Part(indices, finite))
+        if at_hand(finite) and finite:
+            return loss
         return loss * torch.where(finite, 1.0, torch.nan)
 
     def judge(self, optimizer: torch.optim.Optimizer) -> None:
         """Before an optimizer step, on unscaled gradients of all ranks: is it finite?"""
         weights = [p for group in optimizer.param_groups for p in group["params"]]
         self._finite = _all_finite([p.grad for p in weights if p.grad is not None])
-        learnt = _learnt(optimizer)
-        self._learnt = dict(zip(learnt, copies(learnt.values()), strict=True))
+        if not at_hand(self._finite):
+            learnt = _learnt(optimizer)
+            self._learnt = dict(zip(learnt, copies(learnt.values()), strict=True))
+        elif not self._finite:
+            for weight in weights:
+                weight.grad = None
 
     def settle(self, optimizer: torch.optim.Optimizer, *, step: int, epoch: int) -> Tensor:
         """After an optimizer step: put everything back where the step was not finite.
@@ -107,11 +115,15 @@ class Guard:
         Returns:
             Whether the step was finite, a scalar bool on the device.
         """
-        learnt, before = _learnt(optimizer), self._learnt
-        # State that the first step makes begins as zeros: SGD and Adam go on from them alike.
-        before |= {name: torch.zeros_like(learnt[name]) for name in learnt.keys() - before.keys()}
-        now, then = [*learnt.values()], [before[name] for name in learnt]
-        put_back([*self._moved, *now], [*self._before, *then], self._finite)
+        if not at_hand(self._finite):
+            learnt, before = _learnt(optimizer), self._learnt
+            # State that the first step makes begins as zeros: SGD and Adam go on from them alike.
+            new = learnt.keys() - before.keys()
+            before |= {name: torch.zeros_like(learnt[name]) for name in new}
+            now, then = [*learnt.values()], [before[name] for name in learnt]
+            put_back([*self._moved, *now], [*self._before, *then], self._finite)
+        elif not self._finite:
+            put_back(self._moved, self._before, self._finite)
         lr = rate_in_force(optimizer)
         self._steps.append(_Step(step, epoch, lr, self._parts, self._finite))
         self._parts, self._moved, self._before, self._learnt = [], [], [], {}
@@ -194,8 +206,19 @@ def put_back(tensors: Sequence[Tensor], before: Sequence[Tensor], good: Tensor) 
             torch._foreach_add_(now, then)
 
 
+def at_hand(answer: Tensor) -> bool:
+    """Whether the host may read a tensor without waiting for a device."""
+    return answer.is_cpu
+
+
 @torch.no_grad()
 def _all_finite(tensors: list[Tensor], *, norm: float = 2.0) -> Tensor:
+    if tensors and tensors[0].is_cpu:  # each call costs more there than the numbers of a norm layer
+        vectors = [tensor for tensor in tensors if tensor.dim() == 1]
+        parts = [torch.cat(vectors), *(t for t in tensors if t.dim() != 1)] if vectors else tensors
+        norms = torch.stack(torch._foreach_norm(parts, norm))
+        total: Tensor = torch.linalg.vector_norm(norms, norm)
+        return total.isfinite()
     return get_total_norm(tensors, norm).isfinite()
 
 

@@ -39,6 +39,17 @@ class Scorer(L.LightningModule):
         self.captured = False
         self.scores, self.live_scores = Scores(), Scores()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; those that Lightning sets forty times a step, at once.
+
+        It notes the name of each hook that runs, and torch's modules look for parameters in all
+        that they are given.
+        """
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def finished(self) -> ResNet:
         """The net that is validated and exported: the average, if there is one."""

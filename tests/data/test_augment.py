@@ -47,6 +47,22 @@ def test_a_reflected_shift_is_a_window_of_the_reflected_image(pad: int) -> None:
     assert torch.equal(ours != zeros, (zeros == 0) & (ours != 0))
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_numpys_copies_of_pixels_are_torchs(mode: str, layout: torch.memory_format) -> None:
+    images = made().to(memory_format=layout)
+    before, exact = images.clone(), images.double()  # NumPy is asked for single precision alone
+    shifted = shift(images, keys(60), pad=3, mode=mode)
+    assert torch.equal(shifted.double(), shift(exact, keys(60), pad=3, mode=mode))
+    assert torch.equal(flip(images, keys(60)).double(), flip(exact, keys(60)))
+    assert torch.equal(images, before)
+
+
+def test_no_image_is_moved_of_an_empty_batch() -> None:
+    none = made()[:0]
+    assert shift(none, keys(0), pad=2).shape == flip(none, keys(0)).shape == none.shape
+
+
 def test_an_alternating_flip_shows_both_sides_in_any_two_epochs() -> None:
     images, indices = made(2000, 1, 1, 2), torch.arange(2000)
     shown = [alternating_flip(images, indices, seed=5, epoch=epoch) for epoch in range(4)]

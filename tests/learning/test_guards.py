@@ -24,6 +24,7 @@ from resnet_hub.data.batches import Batch
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import Diverged
+from resnet_hub.learning import guards
 from resnet_hub.learning.classifier import Classifier
 from resnet_hub.learning.guards import Guard, put_back
 from resnet_hub.learning.optim.optimizers import build_optimizer
@@ -43,6 +44,13 @@ BATCHES = 8
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)  # on so small images threads wait longer than they work
+
+
+@pytest.fixture(params=["host", "device"])
+def _judged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Judge steps on the host, as on a CPU, or as on a device, whose answers are not waited for."""
+    if request.param == "device":
+        monkeypatch.setattr(guards, "at_hand", lambda answer: False)
 
 
 def digits() -> Digits:
@@ -115,6 +123,7 @@ class Without(Digits):
         return BATCHES - len(self.left_out)
 
 
+@pytest.mark.usefixtures("_judged")
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
@@ -147,6 +156,7 @@ def test_a_bad_batch_changes_nothing_and_stops_the_run_by_step_rate_and_samples(
     assert "\n" not in message
 
 
+@pytest.mark.usefixtures("_judged")
 @pytest.mark.parametrize(
     "how",
     [
@@ -266,6 +276,7 @@ def test_plain_lightning_ends_such_a_run_in_peace_with_weights_that_are_no_numbe
     assert all(tensor.isnan().any() for name, tensor in state.items() if name.endswith("weight"))
 
 
+@pytest.mark.usefixtures("_judged")
 def test_a_loss_that_overflows_is_bad_though_its_gradients_are_finite():
     guard, weight = Guard("stop", 0), nn.Parameter(torch.tensor([1e-30]))
     optimizer = torch.optim.SGD([weight], lr=1.0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 import lightning as L
@@ -26,6 +27,8 @@ from resnet_hub.learning.reporting.journal import MetricsFile
 from resnet_hub.learning.reporting.pace import Pace, duration
 from resnet_hub.learning.targets.class_weights import named, worded
 from resnet_hub.zoo import title_of
+
+_DRAWN = 4  # times a second that the bar is
 
 
 class Progress(Callback):
@@ -228,13 +231,31 @@ class Progress(Callback):
 class RunBar(RichProgressBar):
     """Lightning's bar, with the pace and the time left of the run; it waits for no device.
 
+    It is drawn a few times a second: Lightning's, at every step and a hundred times, would take
+    longer than a small net's steps.
+
     Args:
         progress: Knows them.
     """
 
     def __init__(self, progress: Progress) -> None:
-        super().__init__()
+        super().__init__(refresh_rate=_DRAWN)
         self._progress_of_run = progress
+        self._next = 0.0  # by the clock, when what it shows is brought up to date
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Bring it up to date if it is time, and at an epoch's end."""
+        now = monotonic()
+        if now >= self._next or trainer.is_last_batch:
+            self._next = now + 1 / _DRAWN
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def configure_columns(self, trainer: L.Trainer) -> list[Any]:
         """Return Lightning's columns but its batches a second: images say more."""
