@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
-from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset
+from resnet_hub.data.arrays import ArrayDataset
+from resnet_hub.data.arrays_module import ArrayDataModule
 from resnet_hub.data.fetch import fetch_folder
 from resnet_hub.data.settings import Augment
 from resnet_hub.data.unpickle import read_pickle

@@ -4,7 +4,8 @@ from importlib import import_module
 
 import torch
 
-from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset, hold_out
+from resnet_hub.data.arrays import ArrayDataset, hold_out
+from resnet_hub.data.arrays_module import ArrayDataModule
 from resnet_hub.data.settings import Augment
 from resnet_hub.errors import DataMissing
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from resnet_hub.data import augment
-from resnet_hub.data.arrays import ArrayDataModule, ArrayDataset, hold_out
+from resnet_hub.data.arrays import ArrayDataset, hold_out
+from resnet_hub.data.arrays_module import ArrayDataModule
 from resnet_hub.data.augment import alternating_flip, erase, shift
 from resnet_hub.data.augment import flip as flipped
 from resnet_hub.data.batches import Selection
