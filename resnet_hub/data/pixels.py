@@ -3,11 +3,11 @@
 Imports no Lightning: workers that are started afresh import this module.
 """
 
+import os
 import struct
 import warnings
 from io import BytesIO
 from os import PathLike
-from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ from resnet_hub.data.jpegs import decoded
 
 _SAME_COLOURS = {("RGB", "RGB"), ("L", "RGB"), ("L", "L")}
 """Modes of a JPEG and of what it is read as, where decoders agree; grey of colour is Pillow's."""
+
+# A pipe is not waited for; what Windows reads is bytes.
+_TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _MOST_BYTES = 3 * MAX_PIXELS
 """Of a file that is read at once: no JPEG is larger than its pixels."""
@@ -44,20 +47,17 @@ def read_pixels(path: str | PathLike[str], *, mode: Mode = "RGB", exif: Exif = "
     Raises:
         BadData: See :func:`~resnet_hub.data.images.read_image`.
     """
-    pixels = _usual_jpeg(Path(path), mode, exif)
+    pixels = _usual_jpeg(path, mode, exif)
     if pixels is not None:
         return pixels
     picture = torch.from_numpy(np.array(read_image(path, mode=mode, exif=exif)))
     return picture[None] if picture.dim() == 2 else picture.permute(2, 0, 1)
 
 
-def _usual_jpeg(path: Path, mode: Mode, exif: Exif) -> Tensor | None:
+def _usual_jpeg(path: str | PathLike[str], mode: Mode, exif: Exif) -> Tensor | None:
     """Return a JPEG's pixels, or ``None`` of what is Pillow's to decode, to turn or to refuse."""
     try:
-        found = path.stat()
-        if not S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
-            return None
-        content = path.read_bytes()
+        content = _content(path)
         header = _plain_header(content) if exif == "ignore" else None
         header = header or _pillows_header(content, exif)
         if header is None or (header.mode, mode) not in _SAME_COLOURS:
@@ -70,6 +70,17 @@ def _usual_jpeg(path: Path, mode: Mode, exif: Exif) -> Tensor | None:
         return None
     same = pixels is not None and pixels.shape[1:] == (header.height, header.width)
     return pixels if same else None
+
+
+def _content(path: str | PathLike[str]) -> bytes:
+    # By the system's own calls: a path's methods take a twentieth of the time of decoding.
+    handle = os.open(path, _TO_READ)
+    try:
+        found = os.fstat(handle)
+        ours = S_ISREG(found.st_mode) and found.st_size <= _MOST_BYTES
+        return os.read(handle, found.st_size) if ours else b""
+    finally:
+        os.close(handle)
 
 
 class _Header(NamedTuple):
