@@ -8,8 +8,9 @@ from typing import Any, cast
 from torch.utils.data import ConcatDataset, DataLoader
 
 from resnet_hub.data.cifar import Cifar10, Cifar100
-from resnet_hub.data.damage import Examination, Examined, decoder_warns
+from resnet_hub.data.damage import Examination, Examined
 from resnet_hub.data.files import ImageFiles
+from resnet_hub.data.jpegs import decoder_warns
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.data.workers import available_cores, end, prepare, workers_named
 from resnet_hub.errors import WorkerLost

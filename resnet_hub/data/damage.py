@@ -4,30 +4,20 @@ Imports no Lightning: workers that are started afresh import this module.
 """
 
 import hashlib
-import os
-import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image
 from torch.utils.data import Dataset
 
 from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.images import FORMATS, Exif, read_image
+from resnet_hub.data.jpegs import jpeg_damage
 from resnet_hub.errors import BadData
 
-try:
-    from torchvision.io import decode_jpeg
-except ImportError:  # announced in torchvision 0.29 for a later release
-    decode_jpeg = None
-
-_STANDARD_ERROR = 2
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -88,8 +78,8 @@ def examine(path: str, *, exif: Exif = "ignore", jpeg_warnings: bool = True) -> 
     Args:
         path: The file.
         exif: See :func:`~resnet_hub.data.images.read_image`.
-        jpeg_warnings: Decode JPEGs again; see :func:`jpeg_damage`, which this process's standard
-            error is turned away for.
+        jpeg_warnings: Decode JPEGs again; see :func:`~resnet_hub.data.jpegs.jpeg_damage`, which
+            this process's standard error is turned away for.
     """
     try:
         image = read_image(path, exif=exif)
@@ -102,37 +92,6 @@ def examine(path: str, *, exif: Exif = "ignore", jpeg_warnings: bool = True) -> 
     damage = jpeg_damage(content) if is_jpeg and jpeg_warnings else None
     picture = Picture(*image.size, _is_grey(image), _is_turned(content))
     return Examined(damage, hashlib.sha256(content).digest(), picture)
-
-
-def jpeg_damage(content: bytes) -> str | None:
-    """Return what libjpeg warns of while it decodes a JPEG, or ``None``; see :func:`decoder_warns`.
-
-    A damaged JPEG has pixels all the same, so Pillow returns them and keeps the warning to itself.
-    Torchvision lets libjpeg print it on the process's standard error, where it is caught here: no
-    other thread may write there meanwhile.
-    """
-    if decode_jpeg is None:
-        return None
-    refused = None
-    with warnings.catch_warnings(), _caught_standard_error() as said:
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        except RuntimeError as error:
-            refused = re.sub(r"^.*\.cpp:\d+, ", "", str(error).partition("\n")[0])
-    warning = " ".join(b"".join(said).decode(errors="replace").split())
-    if warning:
-        return f"the decoder warns: {warning}"
-    return f"the decoder refuses: {refused}" if refused else None
-
-
-def decoder_warns() -> bool:
-    """Return whether this torchvision passes libjpeg's warnings on, as its releases do."""
-    file = BytesIO()
-    Image.new("L", (16, 16)).save(file, "JPEG")
-    sound = file.getvalue()
-    damaged = sound[:-2] + bytes(50) + sound[-2:]  # more data than there are pixels
-    return jpeg_damage(sound) is None and jpeg_damage(damaged) is not None
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -148,21 +107,3 @@ def _is_turned(content: bytes) -> bool:
                 return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
         except Exception:  # a picture can be whole, and what its EXIF holds be anything
             return False
-
-
-@contextmanager
-def _caught_standard_error() -> Iterator[list[bytes]]:
-    """Yield a list that gets, as the block ends, what C code wrote to standard error in it."""
-    said: list[bytes] = []
-    reader, writer = os.pipe()  # no file: a full disk would lose the warning
-    os.set_blocking(writer, False)  # nor does whoever says more than a pipe holds wait for ever
-    kept = os.dup(_STANDARD_ERROR)
-    os.dup2(writer, _STANDARD_ERROR)
-    os.close(writer)
-    try:
-        yield said
-    finally:
-        os.dup2(kept, _STANDARD_ERROR)  # which closes the pipe's last writing end
-        os.close(kept)
-        with os.fdopen(reader, "rb") as pipe:
-            said.append(pipe.read())

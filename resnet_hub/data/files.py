@@ -5,31 +5,25 @@ Apart from the data module, so that workers which do not share memory import no 
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as transforms
 
 from resnet_hub.data.batches import Batch, Selection
-from resnet_hub.data.images import Exif, Mode, read_image
-from resnet_hub.data.policies import Policy
+from resnet_hub.data.crops import Transform
+from resnet_hub.data.images import Exif, Mode
+from resnet_hub.data.pixels import read_pixels
 from resnet_hub.data.settings import Knots
 from resnet_hub.data.sizes import training_size
 from resnet_hub.errors import BadData, InvalidSetting
-from resnet_hub.preprocess import Interpolation, Preprocess
+from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import keyed_generator
-
-Transform = Callable[[Image.Image], Tensor]
-"""A picture to uint8 ``(C, size, size)``; random draws come from torch's default generator."""
 
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
 
@@ -218,52 +212,6 @@ class ImageFiles:
         )
 
     def _read(self, index: int, key: int, transform: Transform) -> Tensor:
-        picture = read_image(self.path(index), mode=_MODES[self.channels], exif=self.exif)
+        pixels = read_pixels(self.path(index), mode=_MODES[self.channels], exif=self.exif)
         with keyed_generator(key):
-            return transform(picture)
-
-
-def with_policy(transform: Transform, policy: Policy) -> Transform:
-    """Return the transform followed by the policy, as torchvision's and timm's recipes have it."""
-    # On a picture: all references are, and there the operations are exact and fast.
-    pipeline: Transform = v2.Compose([transform, v2.ToPILImage(), policy, v2.PILToTensor()])
-    return pipeline
-
-
-def resized_crop_flip(size: int, *, interpolation: Interpolation) -> Transform:
-    """Return a crop of random area (8% to all) and aspect (3:4 to 4:3), resized; half mirrored.
-
-    1409.4842 §6, as torchvision's ``RandomResizedCrop`` has it.
-    """
-    crop = v2.RandomResizedCrop(size, interpolation=InterpolationMode[interpolation.upper()])
-    return _pipeline([crop, v2.RandomHorizontalFlip()])
-
-
-def scale_crop_flip(
-    size: int, *, scale: tuple[int, int], interpolation: Interpolation
-) -> Transform:
-    """Return a random crop of the picture at a random scale; half mirrored (1512.03385 §3.4).
-
-    Args:
-        size: Side of the crop, in pixels.
-        scale: Bounds of the resized picture's shorter side in pixels, both included.
-        interpolation: Filter of the resizing.
-    """
-    resize = partial(_resize_shorter_side, scale=scale, interpolation=interpolation)
-    return _pipeline([resize, v2.RandomCrop(size), v2.RandomHorizontalFlip()])
-
-
-def _pipeline(steps: list[Callable[[Tensor], Tensor]]) -> Transform:
-    # A tensor is resized in less time than a picture, to within one grey level of it.
-    pipeline: Transform = v2.Compose([v2.PILToTensor(), *steps])
-    return pipeline
-
-
-def _resize_shorter_side(
-    image: Tensor, *, scale: tuple[int, int], interpolation: Interpolation
-) -> Tensor:
-    # Not v2.RandomShortestSize: its rounding can leave the shorter side a pixel below the crop's.
-    side = int(torch.randint(scale[0], scale[1] + 1, ()))
-    filtered = InterpolationMode[interpolation.upper()]
-    resized: Tensor = transforms.resize(image, [side], interpolation=filtered)
-    return resized
+            return transform(pixels)

@@ -7,13 +7,8 @@ import torch
 
 from resnet_hub.data.arrays import hold_out
 from resnet_hub.data.batches import BatchedDataset
-from resnet_hub.data.files import (
-    ImageFiles,
-    Transform,
-    resized_crop_flip,
-    scale_crop_flip,
-    with_policy,
-)
+from resnet_hub.data.crops import Transform, resized_crop_flip, scale_crop_flip, with_policy
+from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.module import DataModule, Split, at_size
 from resnet_hub.data.policies import policy_of
 from resnet_hub.data.scan import Sample

@@ -56,7 +56,7 @@ def read_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
-                _check_size(image)
+                check_size(*image.size)
                 if image.format == "PNG":
                     _check_sums(path)
                 image.load()
@@ -70,8 +70,12 @@ def read_image(
         raise BadData(f"{path}: {_reason(error)}") from error
 
 
-def _check_size(image: Image.Image) -> None:
-    width, height = image.size
+def check_size(width: int, height: int) -> None:
+    """Check what a picture's header says, before it is decoded.
+
+    Raises:
+        ValueError: It has more than :data:`MAX_PIXELS` pixels, or is narrower than 1:100.
+    """
     if width * height > MAX_PIXELS:
         raise ValueError(f"{width:,} × {height:,} pixels are over the limit of {MAX_PIXELS:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):

@@ -117,7 +117,7 @@ def outputs(
     one_pass = _Pass(net, data, split, views)
     name = "features" if views is None else "logits"
     key = {
-        "format": 2,  # with the hardware
+        "format": 3,  # with the hardware; of pictures that are resized as bytes
         "outputs": name,
         "weights": tensors_sha256(net.state_dict()),
         "architecture": net.architecture.to_dict(),

@@ -10,6 +10,8 @@ from resnet_hub.weights.card import Card
 from resnet_hub.weights.folder import amend_card
 from resnet_hub.weights.provenance import Receipt, Score
 
+_READERS = ("resnet_hub", "torch", "torchvision", "pillow", "simplejpeg")
+
 Verdict = Literal["same bits", "same answers, other bits", "differs"]
 
 
@@ -123,6 +125,8 @@ def _differences(recorded: Score, found: Score) -> list[str]:
     if not same_data:
         digests = f"SHA-256 {old.data_sha256[:12]}… recorded, {new.data_sha256[:12]}… found"
         differences.append(f"other images, labels or order ({digests})")
+        if changed := _other_readers(old, new):
+            differences.append(f"other software read them ({changed})")
     if old.preprocess != new.preprocess:
         differences.append("other preprocessing")
     for name in ("n", "top1", "top5"):
@@ -132,6 +136,14 @@ def _differences(recorded: Score, found: Score) -> list[str]:
     if same_data and old.answers_sha256 != new.answers_sha256:
         differences.append("other answers for some images")
     return differences
+
+
+def _other_readers(old: Receipt, new: Receipt) -> str:
+    """Return which versions differ of what decodes pictures and resizes them."""
+    pairs = [(name, *(of.versions.get(name, "none") for of in (old, new))) for name in _READERS]
+    return "; ".join(
+        f"{name} {was} recorded, {now} found" for name, was, now in pairs if was != now
+    )
 
 
 def _receipts(*scores: Score) -> tuple[Receipt, ...]:

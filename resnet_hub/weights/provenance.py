@@ -16,6 +16,7 @@ _LICENCE = re.compile(r"[A-Za-z0-9(][A-Za-z0-9.+() -]*")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 _MOST_VERSIONS = 32
+_DECODERS = ("pillow", "simplejpeg")  # beside torchvision's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +239,7 @@ class Provenance:
 def software() -> dict[str, str]:
     """Return the versions of what takes part in training and measuring, as far as installed."""
     found = {"resnet_hub": __version__, "python": platform.python_version()}
-    for name in ("torch", "torchvision", "lightning"):
+    for name in ("torch", "torchvision", "lightning", *_DECODERS):
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # using a net needs torch alone

@@ -18,11 +18,11 @@ from small_runs import environment
 from torch.utils.data import get_worker_info
 from torchvision.datasets import ImageFolder
 
-from resnet_hub.data import check
+from resnet_hub.data import check, jpegs
 from resnet_hub.data import damage as one_file
 from resnet_hub.data.check import Finding, Report, check_data
 from resnet_hub.data.cifar import Cifar10
-from resnet_hub.data.damage import Examined, decoder_warns, examine
+from resnet_hub.data.damage import Examined, examine
 from resnet_hub.data.module import open_data
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import BadData, DataMissing, WorkerLost
@@ -207,17 +207,17 @@ def test_a_process_that_is_lost_is_one_line(tmp_path: Path, monkeypatch):
         checked(pictures(tmp_path, count=1))
 
 
-def refuses(content: torch.Tensor) -> torch.Tensor:
+def refuses(content: torch.Tensor, mode: object) -> torch.Tensor:
     raise RuntimeError("decode_jpeg: torchvision not compiled with libjpeg support")
 
 
 @pytest.mark.parametrize("decoder", [refuses, None])
 def test_a_decoder_that_does_not_warn_is_told_of_and_not_used(
-    tmp_path: Path, monkeypatch, decoder: Callable[[torch.Tensor], torch.Tensor] | None
+    tmp_path: Path, monkeypatch, decoder: Callable[[torch.Tensor, object], torch.Tensor] | None
 ):
-    assert decoder_warns()
-    monkeypatch.setattr(one_file, "decode_jpeg", decoder)
-    assert not decoder_warns()
+    assert jpegs.decoder_warns()
+    monkeypatch.setattr(jpegs, "decode_jpeg", decoder)
+    assert not jpegs.decoder_warns()
     report = checked(pictures(tmp_path, count=1))
     assert [finding.path for finding in report.findings] == ["torchvision"]
     assert report.damaged == 0

@@ -16,15 +16,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from resnet_hub.data.batches import Batch, BatchSampler, Selection
-from resnet_hub.data.files import (
-    ImageFiles,
-    Transform,
-    resized_crop_flip,
-    scale_crop_flip,
-    with_policy,
-)
+from resnet_hub.data.crops import Transform, resized_crop_flip, scale_crop_flip, with_policy
+from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.images import read_image
 from resnet_hub.data.loader import BatchLoader
+from resnet_hub.data.pixels import read_pixels
 from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import keyed_generator, sample_keys
@@ -92,7 +88,8 @@ def test_evaluation_images_are_what_the_preprocessing_makes_of_the_picture(
 ) -> None:
     batch = files(samples, EVALUATION)[chosen(*range(12))]
     for image, (path, _) in zip(batch.images, samples, strict=True):
-        assert torch.equal(image, EVALUATION(read_image(path)))
+        assert torch.equal(image, EVALUATION(read_pixels(path)))
+        assert (image.int() - EVALUATION(read_image(path)).int()).abs().max() <= 1
 
 
 def test_a_random_crop_is_torchvisions_under_the_samples_key(
@@ -368,7 +365,7 @@ def keyed(transform: Transform, path: Path, keys: int) -> list[Tensor]:
     results = []
     for key in range(keys):
         with keyed_generator(key):
-            results.append(transform(read_image(path)))
+            results.append(transform(read_pixels(path)))
     return results
 
 
@@ -454,8 +451,8 @@ def test_whole_images_keep_their_aspect_and_come_one_by_one(samples: list[tuple[
     for index, shape in enumerate([(20, 26), (27, 20), (20, 20), (257, 20)]):
         batch = whole[chosen(index)]
         assert batch.images.shape == (1, 3, *shape)
-        picture = read_image(samples[index][0], mode="RGB")
-        assert torch.equal(batch.images[0], preprocess.resized(picture))
+        pixels = read_pixels(samples[index][0])
+        assert torch.equal(batch.images[0], preprocess.resized(pixels))
         assert batch.labels.tolist() == [index % 3]
     assert whole.stamp() == training.stamp()
     Path(samples[5][0]).write_bytes(b"broken")

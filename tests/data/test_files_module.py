@@ -13,8 +13,8 @@ from resnet_hub.data.augment import erase, lighting
 from resnet_hub.data.batches import Batch, Selection
 from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.folder import Folder
-from resnet_hub.data.images import read_image
 from resnet_hub.data.module import Split
+from resnet_hub.data.pixels import read_pixels
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -59,7 +59,7 @@ def test_the_weights_preprocessing_is_used_where_given(root: Path) -> None:
     data = folder(root, given)
     assert data.preprocess == given
     image = batch(data, "val").images[0]
-    assert torch.equal(image, given.crop(read_image(root / "val/cat/0.png")))
+    assert torch.equal(image, given.crop(read_pixels(root / "val/cat/0.png")))
     assert batch(data, "train").images.shape == (8, 3, 24, 24)
 
 
@@ -72,10 +72,10 @@ def test_training_images_have_a_size_of_their_own(root: Path) -> None:
 
 def test_without_augmentation_training_images_are_as_evaluated(root: Path) -> None:
     data = folder(root, augment="none", eval_size=24, eval_resize=28)
-    expected = data.preprocess.crop(read_image(root / "train/cat/1.png"))
+    expected = data.preprocess.crop(read_pixels(root / "train/cat/1.png"))
     assert torch.equal(batch(data, "train").images[1], expected)
     smaller = folder(root, augment="none", size=12, eval_size=24, eval_resize=28)
-    expected = Preprocess(size=12, resize=14).crop(read_image(root / "train/cat/1.png"))
+    expected = Preprocess(size=12, resize=14).crop(read_pixels(root / "train/cat/1.png"))
     assert torch.equal(batch(smaller, "train").images[1], expected)
 
 
@@ -98,7 +98,7 @@ def test_train_and_test_sizes_differ_as_fixres_has_them(
     tested = batch(data, "val")
     assert tested.images.shape == (4, 3, eval_size, eval_size)
     expected = Preprocess(size=eval_size, resize=eval_resize)
-    assert torch.equal(tested.images[0], expected.crop(read_image(root / "val/cat/0.png")))
+    assert torch.equal(tested.images[0], expected.crop(read_pixels(root / "val/cat/0.png")))
     assert data.preprocess == expected  # what an exported model carries
 
 

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
-from small_runs import TINY, refusal
+from pictures import pattern, save
+from small_runs import ROOT, TINY, environment, refusal
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -220,3 +223,26 @@ def first_of_each_batch() -> list[int]:
 def test_a_timeout_that_is_none_is_refused(tmp_path: Path, capsys, value: str):
     flags = (*TINY, f"--data.timeout={value}", "--out", tmp_path / "run")
     assert "data.timeout" in refusal(capsys, "fit", "quickstart", *flags)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("fork", "Folder"), ("forkserver", "Folder"), ("spawn", "Folder"), ("spawn", "Digits")],
+)
+def test_however_a_worker_is_started_it_imports_no_lightning(
+    tmp_path: Path, method: str, name: str
+):
+    for split in ("train", "val"):
+        for label in ("ant", "bee"):
+            for number in range(2):
+                save(tmp_path / split / label / f"{number}.jpg", pattern(seed=number))
+    script = ROOT / "tests" / "worker_modules.py"
+    done = subprocess.run(
+        [sys.executable, script, method, name, tmp_path],
+        env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {line.partition(".")[0] for line in done.stdout.split()}
+    assert {"torch", "torchvision", "resnet_hub"} <= names
+    heavy = {"lightning", "pytorch_lightning", "torchmetrics", "matplotlib", "sklearn", "scipy"}
+    assert not names & heavy

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,23 @@ def test_each_difference_is_named(changes, words):
     assert comparison.verdict == "differs"
     (difference,) = comparison.differences
     assert difference.startswith(words)
+
+
+def test_what_read_other_images_is_named_where_it_has_another_version():
+    recorded = scored(
+        receipt=receipt(versions={"pillow": "12.0", "torch": "3.0", "lightning": "2"})
+    )
+    versions = {"pillow": "12.0", "torch": "3.1", "simplejpeg": "1.9.0"}
+    found = scored(receipt=receipt(data_sha256="f" * 64, versions=versions))
+    assert compare([recorded], found).differences[1:] == (
+        "other software read them (torch 3.0 recorded, 3.1 found; simplejpeg none recorded, "
+        "1.9.0 found)",
+    )
+
+
+def test_what_decodes_pictures_is_part_of_the_software():
+    assert software()["pillow"] == metadata.version("pillow")
+    assert set(software()) >= {"torch", "torchvision", "pillow"}
 
 
 def test_of_several_scores_the_one_on_the_same_images_is_compared_with():

@@ -82,9 +82,10 @@ def digits(**settings: object) -> Digits:
     return data
 
 
-def opened(data: Folder | ImageNet) -> list[Image.Image]:
+def opened(data: Folder | ImageNet) -> list[Tensor]:
     files = data.split("val")
-    return [read_image(files.path(i), mode="RGB") for i in range(len(files))]
+    paths = map(files.path, range(len(files)))
+    return [v2.functional.pil_to_tensor(read_image(path)) for path in paths]  # resized as bytes
 
 
 def resized(image: Picture, side: int) -> Picture:
