@@ -1,6 +1,8 @@
 """The base of data sets of image files: their settings, transforms and preprocessing."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,8 +17,9 @@ from resnet_hub.data.files import (
     with_policy,
 )
 from resnet_hub.data.module import DataModule, Split, at_size
+from resnet_hub.data.pack import Pack, open_pack
 from resnet_hub.data.policies import policy_of
-from resnet_hub.data.scan import Sample
+from resnet_hub.data.scan import Sample, Tree
 from resnet_hub.data.settings import Augment, Knots
 from resnet_hub.data.sizes import all_sizes
 from resnet_hub.errors import DataMissing, InvalidSetting
@@ -38,6 +41,36 @@ class ImageFilesDataModule(DataModule):
 
     layout: ClassVar[str]
     """The folders expected under the root, for messages."""
+
+    @cached_property
+    def pack(self) -> Pack | None:
+        """The pack that ``data.root`` is, if it is one.
+
+        Raises:
+            CorruptFile: A damaged one.
+            DataMissing: One whose tar files are not all there.
+        """
+        return open_pack(super().root)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Where the class folders are looked for."""
+        return self.pack or Tree()
+
+    @property
+    def title(self) -> str:
+        """The set's name."""
+        return type(self).__name__
+
+    @property
+    def described(self) -> str:
+        """What scores on this data are called: prepared pictures are others than the set's own."""
+        prepared = self.pack.index.prepared if self.pack else None
+        return f"{self.title} ({prepared})" if prepared else self.title
+
+    def packed_name(self, path: str, label: int) -> str:
+        """Return what an image is called in a pack: its path below the root, with class folder."""
+        return Path(path).relative_to(self.root).as_posix()
 
     def own_preprocess(self) -> Preprocess:
         """Return ImageNet's convention: 256 → 224, ImageNet's mean and std."""
@@ -91,6 +124,7 @@ class ImageFilesDataModule(DataModule):
             on_bad_image=settings.on_bad_image,
             fill=train,
             balanced=train and settings.sampling == "balanced",
+            source=self.pack.source(samples) if self.pack else None,
         )
 
     def _training_transforms(self, sizes: Knots) -> dict[int, Transform]:
