@@ -1,7 +1,7 @@
 """A pack opened: its images as the class folders that they came from, and their bytes."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from resnet_hub.data.pack_files import PackedSource, Place, Shards
@@ -15,7 +15,8 @@ from resnet_hub.data.pack_index import (
     read_table,
 )
 from resnet_hub.data.scan import Sample, Tree
-from resnet_hub.errors import CorruptFile, DataMissing
+from resnet_hub.errors import DataMissing
+from resnet_hub.weights.store import sha256_of
 
 
 class Pack(Tree):
@@ -31,17 +32,18 @@ class Pack(Tree):
     Args:
         root: The folder of ``shards.json`` and ``samples.safetensors``.
         place: Tells where a tar file lies; by default in ``root``.
+        most: Tar files that a process keeps open.
 
     Raises:
         DataMissing: No such pack.
         CorruptFile: A damaged one.
     """
 
-    def __init__(self, root: Path, *, place: Place | None = None) -> None:
+    def __init__(self, root: Path, *, place: Place | None = None, most: int = 64) -> None:
         self.root = root
         self.index = read_index(root / INDEX)
         self.table = read_table(root / TABLE, self.index)
-        self._shards = Shards(self.index.shards, place or Beside(root))
+        self._shards = Shards(self.index.shards, place or Beside(root), most=most)
         self._folders: dict[str, set[str]] = defaultdict(set)
         self._files: dict[str, list[str]] = defaultdict(list)
         self._rows: dict[str, int] = {}
@@ -105,32 +107,45 @@ class Beside:
         """Return a tar file's path."""
         return self.folder / shard.name
 
-    def check(self, shards: Sequence[Shard]) -> None:
-        """Check that all tar files are there and as long as they should be.
-
-        Raises:
-            DataMissing: One is not there.
-            CorruptFile: One is cut, or another.
-        """
-        for shard in shards:
-            path = self.folder / shard.name
-            if not path.is_file():
-                raise DataMissing(f"{path}: a shard that is not there; bring it back or pack again")
-            if (size := path.stat().st_size) != shard.size:
-                raise CorruptFile(
-                    f"{path}: {size:,} bytes, not {shard.size:,}; bring it back or pack again"
-                )
-
 
 def open_pack(root: Path) -> Pack | None:
     """Return the pack that lies in a folder, or ``None`` where none does.
 
     Raises:
-        DataMissing: A tar file is not there.
-        CorruptFile: The pack is damaged, or a tar file is cut.
+        DataMissing: A tar file is not there, or is cut.
+        CorruptFile: The pack's index is damaged.
     """
     if not is_pack(root):
         return None
     pack = Pack(root)
-    Beside(root).check(pack.index.shards)
+    for shard in pack.index.shards:
+        if fault := _absence(root / shard.name, shard):
+            raise DataMissing(f"{root / shard.name}: {fault}; bring it back, or pack again")
     return pack
+
+
+def shard_faults(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield path and fault of every tar file of a pack that is not as it was written.
+
+    Raises:
+        CorruptFile: The pack's index is damaged.
+    """
+    for shard in read_index(root / INDEX).shards:
+        path = root / shard.name
+        if fault := _absence(path, shard):
+            yield str(path), fault
+        elif (found := sha256_of(path)) != shard.sha256:
+            yield str(path), f"other bytes than were written (SHA-256 {found[:12]}…)"
+
+
+def are_there(root: Path) -> bool:
+    """Whether all tar files of a pack are there, and as long as they were written."""
+    shards = read_index(root / INDEX).shards
+    return not any(_absence(root / shard.name, shard) for shard in shards)
+
+
+def _absence(path: Path, shard: Shard) -> str:
+    if not path.is_file():
+        return "a shard of the pack that is not there"
+    size = path.stat().st_size
+    return f"{size:,} bytes, not {shard.size:,}" if size != shard.size else ""

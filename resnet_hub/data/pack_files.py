@@ -15,8 +15,6 @@ from torch import Tensor
 from resnet_hub.data.pack_index import Index, Shard, Table
 from resnet_hub.errors import BadData, DataMissing
 
-_OPEN = 64  # tar files a process keeps open: of the 1,024 that it may
-
 Place = Callable[[Shard], Path]
 """Tells where a tar file lies, and sees to it that it is there."""
 
@@ -27,10 +25,10 @@ class Shards:
     Args:
         shards: All of them.
         place: See :data:`Place`.
-        most: Files to keep open.
+        most: Files that a process keeps open; it may have some 1,000.
     """
 
-    def __init__(self, shards: Sequence[Shard], place: Place, *, most: int = _OPEN) -> None:
+    def __init__(self, shards: Sequence[Shard], place: Place, *, most: int) -> None:
         self.shards, self.place, self.most = tuple(shards), place, most
         self._open: OrderedDict[int, int] = OrderedDict()
 
