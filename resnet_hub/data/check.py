@@ -13,6 +13,7 @@ from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.module import DataModule, Split
 from resnet_hub.data.pack import are_there, shard_faults
 from resnet_hub.data.pack_index import INDEX, is_pack, read_index
+from resnet_hub.data.pack_remote import is_address
 from resnet_hub.data.workers import available_cores, end, prepare, workers_named
 from resnet_hub.errors import WorkerLost
 
@@ -103,7 +104,7 @@ def check_data(
     if isinstance(data, Cifar10 | Cifar100):
         _check_cifar(data, report, found, advance)
         return report
-    if is_pack(data.root):
+    if is_pack(data.root) and not is_address(data.settings.root):  # what is fetched is verified
         for path, reason in shard_faults(data.root):
             found(Finding(path=path, reason=reason))
         if not are_there(data.root):  # what lies in the others is as good as unread
