@@ -9,11 +9,11 @@ from torch import Tensor
 from resnet_hub.data.arrays import ArrayDataset, hold_out
 from resnet_hub.data.augment import alternating_flip, flip, shift
 from resnet_hub.data.batches import Batch, BatchedDataset
-from resnet_hub.data.module import DataModule, Split, at_size
+from resnet_hub.data.module import DataModule, Split
 from resnet_hub.data.policies import policy_of
 from resnet_hub.data.resident import Resident, stays
 from resnet_hub.data.settings import DataSettings
-from resnet_hub.data.sizes import all_sizes, training_size
+from resnet_hub.data.sizes import all_sizes, at_size, training_size
 from resnet_hub.errors import InvalidSetting
 from resnet_hub.preprocess import Preprocess
 

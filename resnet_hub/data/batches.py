@@ -7,6 +7,7 @@ from torch import Tensor, arange, device, from_numpy
 from torch.utils.data import Sampler
 
 from resnet_hub.data.balance import balanced
+from resnet_hub.data.shard_order import shard_order
 from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import permutation, sample_keys
@@ -151,10 +152,13 @@ class BatchSampler(Sampler[Selection]):
         ranks: Number of processes that share the samples.
         repeats: How often an epoch's images come in it, each time with draws of its own.
         labels: int64 ``(count,)``, by which the classes are balanced; ``None``: each sample once.
+        shards: int64 ``(count,)``, where each sample lies, so that an epoch goes through shards one
+            after the other; see :func:`~.shard_order.shard_order`. ``None``: all are mixed.
+        window: Of these, how many are mixed.
 
     Raises:
         InvalidSetting: No batch can be made, fewer training samples than ranks, repeats or balance
-            in evaluation, or both.
+            in evaluation, or both, or balance with a window.
     """
 
     def __init__(
@@ -167,6 +171,8 @@ class BatchSampler(Sampler[Selection]):
         ranks: int = 1,
         repeats: int = 1,
         labels: Tensor | None = None,
+        shards: Tensor | None = None,
+        window: int = 1,
     ) -> None:
         if batch_size < 1:
             raise InvalidSetting(f"data.batch_size: {batch_size} is not at least 1")
@@ -180,6 +186,11 @@ class BatchSampler(Sampler[Selection]):
             raise InvalidSetting(f"data.repeats: {repeats} is not at least 1, and 1 in evaluation")
         if labels is not None and (seed is None or repeats > 1):
             raise InvalidSetting("data.sampling: balanced is for training, with data.repeats: 1")
+        if shards is not None and (window < 1 or labels is not None):
+            raise InvalidSetting(
+                "data.shuffle_shards: is at least 1, and goes with data.sampling: shuffled alone"
+            )
+        self.shards, self.window = shards, window
         self.count, self.batch_size, self.seed, self.repeats = count, batch_size, seed, repeats
         self.rank, self.ranks, self.labels = rank, ranks, labels
         self.epoch = 0
@@ -225,7 +236,10 @@ class BatchSampler(Sampler[Selection]):
             return Selection(epoch, arange(self.count))
         if self.labels is not None:
             return Selection(epoch, *balanced(self.labels, self.seed, epoch))
-        order = permutation(self.count, self.seed, epoch)
+        if self.shards is None:
+            order = permutation(self.count, self.seed, epoch)
+        else:
+            order = shard_order(self.shards, self.window, self.seed, epoch)
         if self.repeats == 1:
             return Selection(epoch, order)
         places = arange(self.count)

@@ -12,6 +12,9 @@ from resnet_hub.data.damage import Examination, Examined
 from resnet_hub.data.files import ImageFiles
 from resnet_hub.data.jpegs import decoder_warns
 from resnet_hub.data.module import DataModule, Split
+from resnet_hub.data.pack import are_there, shard_faults
+from resnet_hub.data.pack_index import INDEX, is_pack, read_index
+from resnet_hub.data.pack_remote import is_address
 from resnet_hub.data.workers import available_cores, end, prepare, workers_named
 from resnet_hub.errors import WorkerLost
 
@@ -76,7 +79,8 @@ def check_data(
 
     Image files are decoded in ``data.workers`` processes (0: one a core), as
     :func:`~resnet_hub.data.damage.examine` does; warnings tell of classes that nothing sound is
-    left of, and of a picture that is in two splits or under two classes, byte for byte. CIFAR's
+    left of, and of a picture that is in two splits or under two classes, byte for byte. A pack's
+    tar files are held against their SHA-256 before, and each image against its CRC-32. CIFAR's
     files are compared with the official checksums and read. A change that a JPEG's decoder does not
     stumble over stays unseen.
 
@@ -101,6 +105,12 @@ def check_data(
     if isinstance(data, Cifar10 | Cifar100):
         _check_cifar(data, report, found, advance)
         return report
+    if is_pack(data.root) and not is_address(data.settings.root):  # what is fetched is verified
+        for path, reason in shard_faults(data.root):
+            found(Finding(path=path, reason=reason))
+        if not are_there(data.root):  # what lies in the others is as good as unread
+            report.samples = dict(read_index(data.root / INDEX).images)
+            return report
     report.samples = {name: len(split) for name, split in data.open().splits.items()}
     files = {name: split for name, split in data.splits.items() if isinstance(split, ImageFiles)}
     if files:

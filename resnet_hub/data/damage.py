@@ -4,17 +4,15 @@ Imports no Lightning: workers that are started afresh import this module.
 """
 
 import hashlib
-import warnings
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 from torch.utils.data import Dataset
 
 from resnet_hub.data.files import ImageFiles
-from resnet_hub.data.images import FORMATS, Exif, read_image
+from resnet_hub.data.images import Exif, orientation, read_image
 from resnet_hub.data.jpegs import jpeg_damage
 from resnet_hub.errors import BadData
 
@@ -69,10 +67,20 @@ class Examination(Dataset[Examined]):
     def __getitem__(self, index: int) -> Examined:
         """Read one file, all of it."""
         path, exif = self.files.path(index), self.files.exif
-        return examine(path, exif=exif, jpeg_warnings=self.jpeg_warnings)
+        try:
+            content = self.files.content(index)
+        except BadData as error:
+            return Examined(_reason(error, path), None, None)
+        return examine(path, exif=exif, jpeg_warnings=self.jpeg_warnings, content=content)
 
 
-def examine(path: str, *, exif: Exif = "ignore", jpeg_warnings: bool = True) -> Examined:
+def examine(
+    path: str,
+    *,
+    exif: Exif = "ignore",
+    jpeg_warnings: bool = True,
+    content: bytes | None = None,
+) -> Examined:
     """Read and decode a file as training does, and a JPEG again by a decoder that warns.
 
     Args:
@@ -80,17 +88,18 @@ def examine(path: str, *, exif: Exif = "ignore", jpeg_warnings: bool = True) -> 
         exif: See :func:`~resnet_hub.data.images.read_image`.
         jpeg_warnings: Decode JPEGs again; see :func:`~resnet_hub.data.jpegs.jpeg_damage`, which
             this process's standard error is turned away for.
+        content: The file's bytes, where they do not lie in a file of their own.
     """
     try:
-        image = read_image(path, exif=exif)
-        content = Path(path).read_bytes()
+        image = read_image(path, exif=exif, content=content)
+        content = Path(path).read_bytes() if content is None else content
     except BadData as error:
-        return Examined(str(error.args[0]).removeprefix(f"{path}: "), None, None)
+        return Examined(_reason(error, path), None, None)
     except OSError as error:
         return Examined(error.strerror or type(error).__name__, None, None)
     is_jpeg = content.startswith(_JPEG)
     damage = jpeg_damage(content) if is_jpeg and jpeg_warnings else None
-    picture = Picture(*image.size, _is_grey(image), _is_turned(content))
+    picture = Picture(*image.size, _is_grey(image), orientation(content) != 1)
     return Examined(damage, hashlib.sha256(content).digest(), picture)
 
 
@@ -99,11 +108,5 @@ def _is_grey(image: Image.Image) -> bool:
     return bool((pixels == pixels[..., :1]).all())
 
 
-def _is_turned(content: bytes) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(BytesIO(content), formats=FORMATS) as image:
-                return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-        except Exception:  # a picture can be whole, and what its EXIF holds be anything
-            return False
+def _reason(error: BadData, path: str) -> str:
+    return str(error.args[0]).removeprefix(f"{path}: ")

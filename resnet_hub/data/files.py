@@ -21,6 +21,7 @@ from resnet_hub.data.images import Exif, Mode
 from resnet_hub.data.pixels import read_pixels
 from resnet_hub.data.settings import Knots
 from resnet_hub.data.sizes import training_size
+from resnet_hub.data.source import Source
 from resnet_hub.errors import BadData, InvalidSetting
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.randomness import keyed_generator
@@ -54,6 +55,7 @@ class ImageFiles:
             a training step needs one. Otherwise such a batch is empty.
         balanced: Classes come equally often: for an image that ``skip`` leaves out, the next of its
             class that can be read stands in, at its draws.
+        source: Holds the images' bytes; ``None`` reads each from its path.
 
     Raises:
         BadData: A label out of range; its image is named.
@@ -74,6 +76,7 @@ class ImageFiles:
         on_bad_image: Literal["raise", "skip"] = "raise",
         fill: bool = False,
         balanced: bool = False,
+        source: Source | None = None,
     ) -> None:
         for path, label in samples:
             if not 0 <= label < classes:
@@ -88,7 +91,7 @@ class ImageFiles:
         self.transforms = transform if isinstance(transform, Mapping) else {size: transform}
         self.channels = channels
         self.seed, self.exif, self.on_bad_image, self.fill = seed, exif, on_bad_image, fill
-        self.balanced = balanced
+        self.balanced, self.source = balanced, source
         self.uniform = True
 
     def __len__(self) -> int:
@@ -103,6 +106,8 @@ class ImageFiles:
     def fingerprint(self) -> str:
         """Return a hex SHA-256 over labels and names, in order; the folders above may move."""
         digest = hashlib.sha256(self.labels.numpy().tobytes())
+        if self.source is not None:
+            digest.update(self.source.changed.encode())
         for path in self._paths:
             digest.update(b"/".join(bytes(path).rsplit(b"/", 2)[-2:]) + b"\0")
         return digest.hexdigest()
@@ -117,6 +122,9 @@ class ImageFiles:
         """
         how = f"{self.fingerprint()} {self.exif} {self.on_bad_image}"
         digest = hashlib.sha256(how.encode())
+        if self.source is not None:
+            digest.update(self.source.stamp().encode())
+            return digest.hexdigest()
         for path in self._paths:
             name = os.fsdecode(bytes(path))
             try:
@@ -145,6 +153,14 @@ class ImageFiles:
     def path(self, index: int) -> str:
         """Return the file of one sample."""
         return os.fsdecode(bytes(self._paths[index]))
+
+    def content(self, index: int) -> bytes | None:
+        """Return the bytes of one sample where they lie in no file of its own, else ``None``.
+
+        Raises:
+            BadData: They cannot be read.
+        """
+        return None if self.source is None else self.source.read(index, self.path(index))
 
     def __getitem__(self, selection: Selection) -> Batch:
         """Read the selected images into one batch, uint8 ``(N, C, size, size)``.
@@ -212,6 +228,7 @@ class ImageFiles:
         )
 
     def _read(self, index: int, key: int, transform: Transform) -> Tensor:
-        pixels = read_pixels(self.path(index), mode=_MODES[self.channels], exif=self.exif)
+        mode, content = _MODES[self.channels], self.content(index)
+        pixels = read_pixels(self.path(index), mode=mode, exif=self.exif, content=content)
         with keyed_generator(key):
             return transform(pixels)

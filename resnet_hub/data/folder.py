@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from resnet_hub.data.files_module import ImageFilesDataModule
 from resnet_hub.data.module import Split
-from resnet_hub.data.scan import Sample, labelled, listing
+from resnet_hub.data.scan import Sample
 from resnet_hub.errors import BadData, DataMissing, InvalidSetting, did_you_mean
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -35,13 +35,15 @@ class Folder(ImageFilesDataModule):
     def read(self) -> None:
         """Find the images of every split."""
         homes = self._homes()
-        folders = {split: _class_folders(home) for split, home in homes.items()}
+        folders = {split: self._class_folders(home) for split, home in homes.items()}
         first = next(iter(homes))  # train, where there is one
         self.labels = self._classes(homes[first], folders[first])
         for split, home in homes.items():
             self._check_same(home, folders[split], first=homes[first])
         numbers = {name: number for number, name in enumerate(self.labels)}
-        found = {split: labelled(home, numbers, self.labels) for split, home in homes.items()}
+        found = {
+            split: self.tree.labelled(home, numbers, self.labels) for split, home in homes.items()
+        }
         if "train" in found and "val" not in found:
             held = self._held_out(found["train"])
             found, self.holds_out = found | held, bool(held)
@@ -56,14 +58,14 @@ class Folder(ImageFilesDataModule):
     def _homes(self) -> dict[Split, Path]:
         """Return the folder of class folders of each split; of a single root, as ``train``."""
         root = self.root
-        if not root.is_dir():
+        if not self.tree.is_folder(root):
             raise DataMissing(f"Folder: there is no folder {root}; expected in it: {self.layout}")
-        folders = _class_folders(root)
+        folders = self._class_folders(root)
         if not folders:
             raise DataMissing(f"Folder: no class folders in {root}; expected there: {self.layout}")
         named = [split for split in _SPLITS if split in folders]
         both = "train" in named and "val" in named
-        if not both and not any(_holds_classes(root / split) for split in named):
+        if not both and not any(self._holds_classes(root / split) for split in named):
             return {"train": root}  # so a class may be called train
         others = [name for name in folders if name not in _SPLITS]
         if "train" in named and "val" not in named and others:
@@ -116,9 +118,12 @@ class Folder(ImageFilesDataModule):
                 )
         return {"train": kept, "val": held}
 
+    def _class_folders(self, home: Path) -> list[str]:
+        return [name for name in self.tree.listing(home)[0] if not _holds_runs(home / name)]
 
-def _class_folders(home: Path) -> list[str]:
-    return [name for name in listing(home)[0] if not _holds_runs(home / name)]
+    def _holds_classes(self, folder: Path) -> bool:
+        folders, images = self.tree.listing(folder)
+        return bool(folders) and not images
 
 
 def _holds_runs(folder: Path) -> bool:
@@ -127,8 +132,3 @@ def _holds_runs(folder: Path) -> bool:
         found for depth in ("", "*/", "*/*/") for found in folder.glob(f"{depth}recipe.yaml")
     )
     return any((recipe.parent / "checkpoints").is_dir() for recipe in recipes)
-
-
-def _holds_classes(folder: Path) -> bool:
-    folders, images = listing(folder)
-    return bool(folders) and not images

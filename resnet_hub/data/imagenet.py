@@ -7,7 +7,7 @@ from typing import ClassVar
 from resnet_hub.data.files_module import ImageFilesDataModule
 from resnet_hub.data.groundtruth import validation_wnids
 from resnet_hub.data.module import Split
-from resnet_hub.data.scan import Sample, labelled, listing
+from resnet_hub.data.scan import Sample
 from resnet_hub.errors import BadData, DataMissing, did_you_mean
 from resnet_hub.labels import imagenet_classes
 
@@ -50,15 +50,15 @@ class ImageNet(ImageFilesDataModule):
                     f"data.classes: {wnid!r} is no wnid of ImageNet{did_you_mean(wnid, numbers)}"
                 )
         train, val = self.root / "train", self.root / "val"
-        if not train.is_dir() and not val.is_dir():
+        if not self.tree.is_folder(train) and not self.tree.is_folder(val):
             raise DataMissing(
                 f"ImageNet: neither train/ nor val/ in {self.root}; expected {self.layout}"
             )
         found: dict[Split, list[Sample]] = {}
         held_out = self.settings.held_out or 0
-        if val.is_dir():
+        if self.tree.is_folder(val):
             found["test" if held_out else "val"] = self._validation(val, numbers)
-        if train.is_dir():
+        if self.tree.is_folder(train):
             found["train"] = self._in_class_folders(train, numbers)
             if held_out:
                 found["train"], found["val"] = self.held_out(found["train"], held_out)
@@ -67,8 +67,13 @@ class ImageNet(ImageFilesDataModule):
             for split, samples in found.items()
         }
 
+    def packed_name(self, path: str, label: int) -> str:
+        """Return what an image is called in a pack: of a flat ``val/``, as of class folders."""
+        split, *folders, name = super().packed_name(path, label).split("/")
+        return "/".join((split, *(folders or [list(imagenet_classes())[label]]), name))
+
     def _validation(self, home: Path, numbers: Mapping[str, int]) -> list[Sample]:
-        folders, images = listing(home)
+        folders, images = self.tree.listing(home)
         if not images:
             return self._in_class_folders(home, numbers)
         if folders:
@@ -89,7 +94,7 @@ class ImageNet(ImageFilesDataModule):
         return samples
 
     def _in_class_folders(self, home: Path, numbers: Mapping[str, int]) -> list[Sample]:
-        folders, chosen = listing(home)[0], self.settings.classes
+        folders, chosen = self.tree.listing(home)[0], self.settings.classes
         for name in folders:
             if name not in numbers:
                 raise BadData(f"{home / name}: not a wnid of ImageNet; move the folder away")
@@ -98,4 +103,5 @@ class ImageNet(ImageFilesDataModule):
                 raise BadData(f"data.classes: no folder {wnid} in {home}")
         if not folders:
             raise DataMissing(f"ImageNet: no class folders in {home}; expected {self.layout}")
-        return labelled(home, numbers, folders if chosen is None else sorted(set(chosen)))
+        taken = folders if chosen is None else sorted(set(chosen))
+        return self.tree.labelled(home, numbers, taken)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from resnet_hub.data.files_module import ImageFilesDataModule
-from resnet_hub.data.scan import labelled, listing
 from resnet_hub.errors import BadData, DataMissing, did_you_mean
 from resnet_hub.labels import imagenet_classes
 
@@ -33,12 +32,7 @@ class ImageNetTest(ImageFilesDataModule):
     def described(self) -> str:
         """What scores on this data are called: the set's name for all of its images alone."""
         whole = len(self.split("test")) == self.official
-        return self.title if whole else f"{self.title} (other files)"
-
-    @property
-    def title(self) -> str:
-        """The set's name."""
-        return type(self).__name__
+        return super().described if whole else f"{super().described} (other files)"
 
     @property
     def folders(self) -> Sequence[str]:
@@ -48,7 +42,7 @@ class ImageNetTest(ImageFilesDataModule):
     def read(self) -> None:
         """Find the images."""
         names, known = list(imagenet_classes().values()), self.folders
-        found = listing(self.root)[0] if self.root.is_dir() else []
+        found = self.tree.listing(self.root)[0] if self.tree.is_folder(self.root) else []
         if not found:
             raise DataMissing(
                 f"{type(self).__name__}: no class folders in {self.root}; expected {self.layout}"
@@ -68,7 +62,8 @@ class ImageNetTest(ImageFilesDataModule):
             self.outputs = tuple(asked)
         numbers = {known[number]: place for place, number in enumerate(self.outputs or range(1000))}
         self.labels = [names[number] for number in self.outputs or range(1000)]
-        images = labelled(self.root, numbers, found if chosen is None else sorted(set(chosen)))
+        taken = found if chosen is None else sorted(set(chosen))
+        images = self.tree.labelled(self.root, numbers, taken)
         self.splits = {"test": self.image_files(images, train=False)}
 
 
@@ -88,7 +83,7 @@ class ImageNetV2(ImageNetTest):
     @property
     def title(self) -> str:
         """The set's name, with that of the sample."""
-        name = self.root.resolve().name
+        name = self.tree.name(self.root)
         if name.startswith("imagenetv2-") and name.endswith("-format-val"):
             return f"ImageNetV2 {name.removeprefix('imagenetv2-').removesuffix('-format-val')}"
         return "ImageNetV2"

@@ -1,12 +1,13 @@
 """Reading one picture from a file, whatever its form, as 8-bit RGB or grey."""
 
 import warnings
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from resnet_hub.errors import BadData
 
@@ -27,7 +28,11 @@ Exif = Literal["apply", "ignore"]
 
 
 def read_image(
-    path: str | PathLike[str], *, mode: Mode = "RGB", exif: Exif = "ignore"
+    path: str | PathLike[str],
+    *,
+    mode: Mode = "RGB",
+    exif: Exif = "ignore",
+    content: bytes | None = None,
 ) -> Image.Image:
     """Read and decode one picture.
 
@@ -40,6 +45,7 @@ def read_image(
         mode: ``RGB``, or ``L`` for one channel of grey.
         exif: ``apply`` turns the picture upright as its EXIF orientation says; ``ignore`` takes it
             as stored (a TIFF is turned either way: Pillow does so while decoding).
+        content: The file's bytes, where they do not lie in a file of their own.
 
     Returns:
         A decoded PIL image of that mode, its file closed.
@@ -50,15 +56,17 @@ def read_image(
             :data:`MAX_PIXELS` pixels or is narrower than 1:100, which is seen in the header, before
             decoding; or its pixels are 32-bit, which no range is agreed for. The path is named.
     """
-    if Path(path).exists() and not Path(path).is_file():
+    if content is None and Path(path).exists() and not Path(path).is_file():
         raise BadData(f"{path}: no picture (it is not a file)")  # a pipe would wait for ever
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(
+                path if content is None else BytesIO(content), formats=FORMATS
+            ) as image:
                 check_size(*image.size)
                 if image.format == "PNG":
-                    _check_sums(path)
+                    _check_sums(path if content is None else BytesIO(content))
                 image.load()
                 picture = _eight_bits(image)
                 if exif == "apply":
@@ -68,6 +76,21 @@ def read_image(
         raise
     except Exception as error:  # given damaged bytes, a decoder raises anything
         raise BadData(f"{path}: {_reason(error)}") from error
+
+
+def orientation(content: bytes) -> int:
+    """Return what the EXIF of a picture's bytes says that ``apply`` does: 1 to 8, 1 is nothing.
+
+    Of a TIFF it is 1: Pillow turns it while it decodes.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(BytesIO(content), formats=FORMATS) as image:
+                turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+                return turn if turn in range(2, 9) and image.format != "TIFF" else 1
+        except Exception:  # a picture can be whole, and what its EXIF holds be anything
+            return 1
 
 
 def check_size(width: int, height: int) -> None:
@@ -82,7 +105,7 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"{width:,} × {height:,} pixels are narrower than 1:{MAX_ASPECT}")
 
 
-def _check_sums(path: str | PathLike[str]) -> None:
+def _check_sums(path: str | PathLike[str] | BytesIO) -> None:
     # Decoding alone does not look at the checksums, and gives damaged pixels without a word.
     with Image.open(path, formats=("PNG",)) as image:
         image.verify()

@@ -17,6 +17,7 @@ from resnet_hub.data.augment import erase, lighting
 from resnet_hub.data.batches import Batch, BatchedDataset, BatchSampler, check_labels
 from resnet_hub.data.loader import BatchLoader
 from resnet_hub.data.settings import Augment, DataSettings, Knots
+from resnet_hub.data.sizes import at_size
 from resnet_hub.errors import DataMissing, InvalidSetting
 from resnet_hub.paths import expanded
 from resnet_hub.preprocess import Preprocess
@@ -256,6 +257,16 @@ class DataModule(L.LightningDataModule, ABC):
             raise DataMissing(f"{type(self).__name__}: there is no {name} split here")
         return self.splits[name]
 
+    def shards(self, split: Split) -> Tensor:
+        """Return the number of the shard that each image of a split lies in, int64 ``(N,)``.
+
+        Raises:
+            InvalidSetting: The data set is no pack.
+        """
+        raise InvalidSetting(
+            f"data.shuffle_shards: is for packs; {type(self).__name__} here is none"
+        )
+
     def _sampler(self, split: Split, *, seed: int | None) -> BatchSampler:
         rank, ranks = 0, 1
         if self.trainer:
@@ -270,6 +281,8 @@ class DataModule(L.LightningDataModule, ABC):
             ranks=ranks,
             repeats=settings.repeats if trains else 1,
             labels=dataset.targets if trains and settings.sampling == "balanced" else None,
+            shards=self.shards(split) if trains and settings.shuffle_shards else None,
+            window=settings.shuffle_shards or 1,
         )
 
     def _loader(self, split: Split, *, seed: int | None) -> BatchLoader:
@@ -281,18 +294,6 @@ class DataModule(L.LightningDataModule, ABC):
             timeout=self.settings.timeout,
             name=f"{self.described} {split}",
         )
-
-
-def at_size(preprocess: Preprocess, size: int | None) -> Preprocess:
-    """Return the same for another size, the share of the picture that is seen kept.
-
-    Raises:
-        InvalidSetting: No such size, or there is a mean image of another one.
-    """
-    if size is None or size == preprocess.size:
-        return preprocess
-    resize = preprocess.resize and round(preprocess.resize * size / preprocess.size)
-    return replace(preprocess, size=size, resize=resize)
 
 
 def open_data(

@@ -29,7 +29,13 @@ _MOST_BYTES = 3 * MAX_PIXELS
 """Of a file that is read at once: no JPEG is larger than its pixels."""
 
 
-def read_pixels(path: str | PathLike[str], *, mode: Mode = "RGB", exif: Exif = "ignore") -> Tensor:
+def read_pixels(
+    path: str | PathLike[str],
+    *,
+    mode: Mode = "RGB",
+    exif: Exif = "ignore",
+    content: bytes | None = None,
+) -> Tensor:
     """Read and decode one picture to the pixels of :func:`~resnet_hub.data.images.read_image`.
 
     A JPEG that is neither damaged nor of a rare form is decoded by
@@ -39,6 +45,7 @@ def read_pixels(path: str | PathLike[str], *, mode: Mode = "RGB", exif: Exif = "
         path: The file.
         mode: ``RGB``, or ``L`` for one channel of grey.
         exif: See :func:`~resnet_hub.data.images.read_image`.
+        content: The file's bytes, where they do not lie in a file of their own.
 
     Returns:
         uint8 ``(C, H, W)``, the channels of a pixel side by side in memory: torch resizes such
@@ -47,17 +54,20 @@ def read_pixels(path: str | PathLike[str], *, mode: Mode = "RGB", exif: Exif = "
     Raises:
         BadData: See :func:`~resnet_hub.data.images.read_image`.
     """
-    pixels = _usual_jpeg(path, mode, exif)
+    pixels = _usual_jpeg(path, mode, exif, content)
     if pixels is not None:
         return pixels
-    picture = torch.from_numpy(np.array(read_image(path, mode=mode, exif=exif)))
+    image = read_image(path, mode=mode, exif=exif, content=content)
+    picture = torch.from_numpy(np.array(image))
     return picture[None] if picture.dim() == 2 else picture.permute(2, 0, 1)
 
 
-def _usual_jpeg(path: str | PathLike[str], mode: Mode, exif: Exif) -> Tensor | None:
+def _usual_jpeg(
+    path: str | PathLike[str], mode: Mode, exif: Exif, content: bytes | None
+) -> Tensor | None:
     """Return a JPEG's pixels, or ``None`` of what is Pillow's to decode, to turn or to refuse."""
     try:
-        content = _content(path)
+        content = _content(path) if content is None else content
         header = _plain_header(content) if exif == "ignore" else None
         header = header or _pillows_header(content, exif)
         if header is None or (header.mode, mode) not in _SAME_COLOURS:

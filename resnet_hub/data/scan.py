@@ -48,19 +48,41 @@ def images_in(folder: Path) -> list[str]:
     return _walk(folder, {_identity(holder) for holder in holders})
 
 
-def labelled(home: Path, labels: Mapping[str, int], folders: Sequence[str]) -> list[Sample]:
-    """Return every image in these class folders of ``home`` with the label of its folder.
+class Tree:
+    """Where class folders are looked for: on disk, or in what a pack says it was made of."""
 
-    Raises:
-        BadData: A class folder without images, or one that cannot be read.
-    """
-    samples = []
-    for name in folders:
-        paths = images_in(home / name)
-        if not paths:
-            raise BadData(f"{home / name}: a class folder without images ({', '.join(EXTENSIONS)})")
-        samples += [(path, labels[name]) for path in paths]
-    return samples
+    def is_folder(self, folder: Path) -> bool:
+        """Whether there is such a folder."""
+        return folder.is_dir()
+
+    def name(self, folder: Path) -> str:
+        """Return what the folder is called, links followed."""
+        return folder.resolve().name
+
+    def listing(self, folder: Path) -> tuple[list[str], list[str]]:
+        """Return what :func:`listing` does."""
+        return listing(folder)
+
+    def images_in(self, folder: Path) -> list[str]:
+        """Return what :func:`images_in` does."""
+        return images_in(folder)
+
+    def labelled(
+        self, home: Path, labels: Mapping[str, int], folders: Sequence[str]
+    ) -> list[Sample]:
+        """Return every image in these class folders of ``home`` with the label of its folder.
+
+        Raises:
+            BadData: A class folder without images, or one that cannot be read.
+        """
+        samples = []
+        for name in folders:
+            paths = self.images_in(home / name)
+            if not paths:
+                known = ", ".join(EXTENSIONS)
+                raise BadData(f"{home / name}: a class folder without images ({known})")
+            samples += [(path, labels[name]) for path in paths]
+        return samples
 
 
 def _walk(folder: Path, above: set[tuple[int, int]]) -> list[str]:

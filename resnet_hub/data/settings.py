@@ -44,8 +44,8 @@ class DataSettings:
 
     Attributes:
         name: The data set; ``open_data`` finds its class.
-        root: Folder that holds it (``cifar-10-batches-py``, or ``train/`` and ``val/``); ``~`` is
-            expanded.
+        root: Folder that holds it (``cifar-10-batches-py``, or ``train/`` and ``val/``), or a pack
+            of it; ``~`` is expanded. A pack may be an ``https://`` address too.
         download: Fetch what is missing, where the data set can be fetched.
         batch_size: Images a forward pass on one device.
         workers: Processes that read images; sets held in memory need none.
@@ -91,6 +91,9 @@ class DataSettings:
         sampling: ``shuffled``: an epoch has each training image once; ``balanced``: each class
             equally often, and the images of a class once each before any comes again. An epoch
             keeps its number of images.
+        shuffle_shards: Of a pack, train through its shards in a random order, the images of each
+            mixed over so many of them; ``None`` mixes all images, which needs all shards at hand.
+        cache_gb: Of a pack that is fetched, how many gigabytes to keep on disk; ``None``: all.
         per_pixel_mean: Subtract the training set's mean image instead of mean and std a channel
             (1512.03385 §4.2); for sets held in memory, and nets whose weights bring no other mean.
         size: Side of training images in pixels; ``None`` takes the evaluation's.
@@ -130,6 +133,8 @@ class DataSettings:
     erase_fill: Literal["zeros", "noise"] = "zeros"
     repeats: int = 1
     sampling: Literal["shuffled", "balanced"] = "shuffled"
+    shuffle_shards: int | None = None
+    cache_gb: float | None = None
     per_pixel_mean: bool = False
     size: int | None = None
     sizes: Knots | None = None
@@ -164,6 +169,15 @@ class DataSettings:
                 "data.sampling: balanced repeats images of small classes by itself; leave "
                 "data.repeats out"
             )
+        if self.shuffle_shards is not None and (
+            self.shuffle_shards < 1 or self.sampling == "balanced"
+        ):
+            raise InvalidSetting(
+                f"data.shuffle_shards: {self.shuffle_shards} is not at least 1, or data.sampling "
+                "is balanced, which takes images of all shards"
+            )
+        if self.cache_gb is not None and not 0 < self.cache_gb < math.inf:
+            raise InvalidSetting(f"data.cache_gb: {self.cache_gb!r} is no size of a cache")
         if not 0 <= self.lighting < math.inf:
             raise InvalidSetting(f"data.lighting: {self.lighting!r} is no standard deviation")
         self._check_policy()

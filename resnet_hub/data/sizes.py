@@ -1,8 +1,10 @@
-"""Which size training images have in which epoch (progressive resizing)."""
+"""The sizes of images: in training by epoch (progressive resizing), and in evaluation."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 from resnet_hub.data.settings import Knots
+from resnet_hub.preprocess import Preprocess
 
 _MULTIPLE = 32  # the stride of a ResNet: its feature maps are whole
 
@@ -30,3 +32,15 @@ def training_size(knots: Knots, epoch: int) -> int:
 def all_sizes(knots: Knots) -> list[int]:
     """Return all sides that come up, rising."""
     return sorted({training_size(knots, epoch) for epoch in range(knots[-1][0] + 1)})
+
+
+def at_size(preprocess: Preprocess, size: int | None) -> Preprocess:
+    """Return the same for another size, the share of the picture that is seen kept.
+
+    Raises:
+        InvalidSetting: No such size, or there is a mean image of another one.
+    """
+    if size is None or size == preprocess.size:
+        return preprocess
+    resize = preprocess.resize and round(preprocess.resize * size / preprocess.size)
+    return replace(preprocess, size=size, resize=resize)

@@ -16,6 +16,7 @@ _FREE = (
     "progress.",
     "distributed.",
     "data.root",
+    "data.cache_gb",
     "data.download",
     "data.workers",
     "data.timeout",

@@ -14,6 +14,7 @@ Settings = Mapping[str, Any]
 _FREE = (
     "net.checkpoint_blocks",
     "data.root",
+    "data.cache_gb",
     "data.download",
     "data.workers",
     "data.resident",

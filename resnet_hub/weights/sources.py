@@ -110,11 +110,17 @@ def is_address(url: str) -> bool:
         return False
 
 
+def may_be_fetched(url: str) -> bool:
+    """Whether a URL is one of https, or of this machine."""
+    parts = urlsplit(url if is_address(url) else "")
+    return parts.scheme == "https" or (parts.scheme, parts.hostname) in _OWN_MACHINE
+
+
 def _url(source: str) -> Url:
     url, _, fragment = source.partition("#")
     parts = urlsplit(url if is_address(url) else "")
     host = parts.hostname
-    if not (parts.scheme == "https" or (parts.scheme, host) in _OWN_MACHINE):
+    if not may_be_fetched(url):
         raise InvalidSetting("weights are fetched by https:// alone, from an address that is one")
     shown = f"{parts.scheme}://{host}{parts.path}"
     if parts.query or parts.username or parts.password or not url.isascii():

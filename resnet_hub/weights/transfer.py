@@ -49,6 +49,7 @@ def download(
     size: int | None = None,
     most: int = MOST_BYTES,
     headers: Mapping[str, str] | None = None,
+    shows: bool = True,
 ) -> str:
     """Fetch a file, and verify it before it has its name.
 
@@ -59,6 +60,7 @@ def download(
         size: Its length in bytes, where known.
         most: A longer file is refused.
         headers: To be sent to this server alone, never to one that it redirects to.
+        shows: Whether a terminal sees how far it is.
 
     Returns:
         Its whole SHA-256, in hex.
@@ -72,7 +74,7 @@ def download(
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("w+b") as file:
-            _fill(file, url, size=size, most=most, headers=headers or {})
+            _fill(file, url, size=size, most=most, headers=headers or {}, shows=shows)
             file.seek(0)
             found = hashlib.sha256()
             while block := file.read(_BLOCK):
@@ -97,11 +99,17 @@ def shown(url: str) -> str:
 
 
 def _fill(
-    file: BinaryIO, url: str, *, size: int | None, most: int, headers: Mapping[str, str]
+    file: BinaryIO,
+    url: str,
+    *,
+    size: int | None,
+    most: int,
+    headers: Mapping[str, str],
+    shows: bool,
 ) -> None:
     """Ask again, from where it broke off, until the file is whole or nothing new comes."""
     tries, reached, begun = 0, 0, time.monotonic()
-    quiet = not sys.stderr.isatty()
+    quiet = not (shows and sys.stderr.isatty())
     with cast(Any, torch.hub).tqdm(unit="B", unit_scale=True, disable=quiet) as bar:
         while tries < _TRIES:
             before = file.seek(0, os.SEEK_END)

@@ -36,6 +36,7 @@ _FREE = (
     "distributed.",
     "net.weights",
     "data.root",
+    "data.cache_gb",
     "data.workers",
     "data.resident",
     "data.timeout",
