@@ -88,17 +88,21 @@ def test_random_crops_are_torchvisions_of_pil_images_to_a_level_or_two(
 
 
 @pytest.mark.data
-def test_random_crops_of_real_photographs_are_within_a_level(real_data: Path) -> None:
+def test_random_crops_of_real_photographs_are_within_a_level_but_for_a_few_pixels(
+    real_data: Path,
+) -> None:
     ours, theirs = resized_crop_flip(224, interpolation="bilinear"), of_pictures(224)
-    files = sorted(real_data.glob("imagenet-sample/val/*/*.JPEG"))[::5]
-    sums = []
+    files = sorted(real_data.glob("imagenet-sample/val/*/*.JPEG"))
+    sums, beyond = [], 0
     for key, path in enumerate(files):
         apart = levels_apart(
             keyed(ours, read_pixels(path), key), keyed(theirs, read_image(path), key)
         )
-        assert apart.max() <= 1
+        assert apart.max() <= 2
+        beyond += int((apart > 1).sum())
         sums.append(float(apart.float().mean()))
-    assert len(sums) == 100
+    assert len(sums) >= 500
+    assert beyond < 1e-6 * len(sums) * 3 * 224**2
     assert sum(sums) / len(sums) < 0.1
 
 
