@@ -22,7 +22,5 @@ faults:  ## every row of docs/faults.md with the outcome of its tests; minutes, 
 docs:  ## check the documents: every link leads to a file, README's commands stand first
 	pytest tests/test_docs.py
 
-bench:  ## time us against the peers, interleaved; prints ratios
-	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do \
-	  echo "== $$program"; python $$program; \
-	done
+bench:  ## time us against the peers, in turns; prints one table of ratios
+	python benchmarks/all.py

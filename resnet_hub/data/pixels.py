@@ -63,7 +63,7 @@ def read_pixels(
 
 
 def _usual_jpeg(
-    path: str | PathLike[str], mode: Mode, exif: Exif, content: bytes | None
+    path: str | PathLike[str], mode: Mode, exif: Exif, content: bytes | None = None
 ) -> Tensor | None:
     """Return a JPEG's pixels, or ``None`` of what is Pillow's to decode, to turn or to refuse."""
     try:
