@@ -196,12 +196,7 @@ class DataModule(L.LightningDataModule, ABC):
         return images
 
     def transfer_batch_to_device(self, batch: Batch, device: device, dataloader_idx: int) -> Batch:
-        """Lightning's hook: move what a loader yields to the device, which waits for none of it.
-
-        Lightning's own walks through whatever a batch might hold.
-        """
-        if device.type == "cpu":
-            return batch
+        """Lightning's hook, whose own walks through whatever a batch might hold."""
         return batch.moved(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -268,11 +263,9 @@ class DataModule(L.LightningDataModule, ABC):
         )
 
     def _sampler(self, split: Split, *, seed: int | None) -> BatchSampler:
-        rank, ranks = 0, 1
-        if self.trainer:
-            rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        dataset, settings = self.split(split), self.settings
-        trains = seed is not None
+        trainer = self.trainer
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        dataset, settings, trains = self.split(split), self.settings, seed is not None
         return BatchSampler(
             len(dataset),
             settings.batch_size,

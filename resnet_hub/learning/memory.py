@@ -25,8 +25,7 @@ def release_at_once() -> None:
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "gnu_get_libc_version"):
-            library.mallopt(_MMAP_THRESHOLD, 1 << 25)
-            library.mallopt(-1, (1 << 31) - 1)
+            library.mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 @contextmanager

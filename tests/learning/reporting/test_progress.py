@@ -7,13 +7,14 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from small_runs import TINY, command, fit
 
 from resnet_hub.curves import read_metrics
 from resnet_hub.data.digits import Digits
 from resnet_hub.data.settings import DataSettings
 from resnet_hub.learning.classifier import Classifier
+from resnet_hub.learning.reporting import progress
 from resnet_hub.learning.reporting.journal import MetricsFile
 from resnet_hub.learning.reporting.pace import Pace
 from resnet_hub.learning.reporting.progress import Progress, RunBar
@@ -256,6 +257,20 @@ def test_the_bar_of_a_terminal_has_it_on_its_line(tmp_path: Path, capsys):
         r"run left: 0:\d\d:\d\d images/s: [\d,.]+ data wait: \d+% train/loss: \d\.", out
     )
     assert "it/s" not in out
+
+
+def test_the_bar_is_brought_up_to_date_by_time_and_at_an_epochs_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[int] = []
+    monkeypatch.setattr(
+        RichProgressBar, "on_train_batch_end", lambda _, *given: drawn.append(given[-1])
+    )
+    now = iter(0.1 * tick for tick in range(100))
+    monkeypatch.setattr(progress, "monotonic", lambda: next(now))
+    flags = ("--trainer.limit_train_batches=9", "--trainer.enable_progress_bar=true")
+    fit(tmp_path / "run", *flags)
+    assert drawn == [0, 3, 6, 8]  # a batch takes a tenth of a second: four times in one
 
 
 def test_a_heartbeat_is_set_in_the_recipe(tmp_path: Path, capsys):
