@@ -26,6 +26,7 @@ class Body:
 
     Attributes:
         dtype: What images are converted to; means and logits are float32.
+        size: Bytes that the weights take.
 
     Args:
         net: The net, which stays as it is.
@@ -38,6 +39,7 @@ class Body:
     def __init__(self, net: ResNet, dtype: torch.dtype) -> None:
         folding = Folding(dtype)
         self.dtype = dtype
+        self.size = sum(weight.numel() for weight in net.parameters()) * dtype.itemsize
         self.stem = _steps([*_parts(net.conv1), *_activated(net.bn1)], folding)
         self.pool: nn.Module | None = None
         if isinstance(net.maxpool, nn.Sequential) and isinstance(net.maxpool[0], nn.Conv2d):

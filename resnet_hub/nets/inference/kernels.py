@@ -6,8 +6,9 @@ The second way are the operators that torch.compile's freezing calls on a CPU
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -46,6 +47,10 @@ class Convolution:
     groups: int
 
 
+Layouts: TypeAlias = MutableMapping[tuple[Convolution, bytes], Tensor]
+"""Packed weights, by oneDNN's description of their layout."""
+
+
 class Kernels(ABC):
     """A way to run convolutions; none changes what it is given, but for ``onto``."""
 
@@ -66,18 +71,10 @@ class Kernels(ABC):
 
 
 class Dense(Kernels):
-    """Torch's public calls.
-
-    Attributes:
-        shapes: Of what each convolution was given.
-    """
-
-    def __init__(self) -> None:
-        self.shapes: dict[Convolution, torch.Size] = {}
+    """Torch's public calls."""
 
     def convolve(self, by: Convolution, x: Tensor, *, relu: bool) -> Tensor:
         """See :meth:`Kernels.convolve`."""
-        self.shapes[by] = x.shape
         y = F.conv2d(x, by.weight, by.bias, by.stride, by.padding, by.dilation, by.groups)
         return y.relu_() if relu else y
 
@@ -88,22 +85,25 @@ class Dense(Kernels):
 
 
 class Packed(Kernels):
-    """OneDNN's fused kernels on weights that are laid out for one shape of images.
+    """OneDNN's fused kernels; weights are packed when a convolution is run for the first time.
 
-    Other shapes give the same, but the weights are laid out anew in each call.
+    They are laid out for the shape that it is then given. Others give the same, but more slowly.
 
     Args:
-        weights: Of each convolution, by :func:`pack`.
+        shared: Packed weights that are there already, by their layout; the new are added.
     """
 
-    def __init__(self, weights: Mapping[Convolution, Tensor]) -> None:
-        self.weights = weights
+    def __init__(self, shared: Layouts) -> None:
+        self.largest = 0
+        """Bytes that the largest map of one image takes."""
+        self._weights: dict[Convolution, Tensor] = {}
+        self._shared = shared
 
     def convolve(self, by: Convolution, x: Tensor, *, relu: bool) -> Tensor:
         """See :meth:`Kernels.convolve`."""
         found: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x,
-            self.weights[by],
+            self._weights[by] if by in self._weights else self._packed(by, x),
             by.bias,
             by.padding,
             by.stride,
@@ -121,7 +121,7 @@ class Packed(Kernels):
         found: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
             onto.contiguous(memory_format=torch.channels_last),
             x,
-            self.weights[by],
+            self._weights[by] if by in self._weights else self._packed(by, x),
             by.bias,
             by.padding,
             by.stride,
@@ -135,6 +135,21 @@ class Packed(Kernels):
         )
         return found
 
+    def _packed(self, by: Convolution, x: Tensor) -> Tensor:
+        """Return weights laid out for a shape, and keep them for the next time."""
+        packed = torch.ops.mkldnn._reorder_convolution_weight.default(
+            by.weight, by.padding, by.stride, by.dilation, by.groups, x.shape
+        )
+        layout = torch.ops.mkldnn._get_mkldnn_serialized_md.default(packed)
+        packed = self._shared.setdefault((by, layout.numpy().tobytes()), packed)
+        height, width = (
+            (side - 1) // step + 1 for side, step in zip(x.shape[2:], by.stride, strict=True)
+        )
+        size = len(by.weight) * height * width * by.weight.element_size()
+        self.largest = max(self.largest, size)
+        self._weights[by] = packed
+        return packed
+
 
 def has_fused() -> bool:
     """Return whether this torch and CPU have every operator of :class:`Packed`, as it is called."""
@@ -143,30 +158,13 @@ def has_fused() -> bool:
     return all(_schema_of(text.partition("(")[0]) == text for text in _FUSED)
 
 
-def pack(shapes: Mapping[Convolution, torch.Size], known: Packed | None) -> Packed:
-    """Lay weights out as oneDNN wants them for one shape of images.
-
-    Args:
-        shapes: Of what each convolution is given, as :class:`Dense` saw them.
-        known: Another shape's; tensors of the same layout are shared with it.
-    """
-    layout = torch.ops.mkldnn._get_mkldnn_serialized_md.default
-    weights = {}
-    for by, shape in shapes.items():
-        packed = torch.ops.mkldnn._reorder_convolution_weight.default(
-            by.weight, by.padding, by.stride, by.dilation, by.groups, list(shape)
-        )
-        before = None if known is None else known.weights[by]
-        same = before is not None and torch.equal(layout(before), layout(packed))
-        weights[by] = before if same else packed
-    return Packed(weights)
-
-
 def _schema_of(name: str) -> str | None:
     """Return an operator's signature; ``None`` where torch has no operator of this name."""
     space, _, rest = name.partition("::")
     packet, _, overload = rest.partition(".")
     try:
-        return str(getattr(getattr(getattr(torch.ops, space), packet), overload or "default")._schema)
+        return str(
+            getattr(getattr(getattr(torch.ops, space), packet), overload or "default")._schema
+        )
     except (AttributeError, RuntimeError):
         return None

@@ -40,8 +40,8 @@ class InferenceNet(nn.Module):
     compared with the net on an image of noise; where it differs by more than :data:`TOLERANCES`, or
     torch has no such kernels, a slower way is taken, and the log says so.
 
-    Calls may come from several threads at once. Weights are packed for each shape of images, from
-    the second batch of a shape on. What happens to the net later changes nothing here.
+    Calls may come from several threads at once. Images may have any shape that the net takes;
+    weights are packed anew for each. What happens to the net later changes nothing here.
 
     Attributes:
         architecture: The net's.
@@ -117,8 +117,7 @@ class InferenceNet(nn.Module):
         scale = float(expected.abs().max())
         for way, run in self._ways(net):
             try:
-                # Twice: a shape's second batch is the first on packed weights.
-                found = torch.stack([run(noise), run(noise)])
+                found = run(noise)
             except RuntimeError as error:  # an operator that is there, but not for this CPU
                 _tell(way, f"torch refuses it ({str(error).partition(chr(10))[0]})")
                 continue

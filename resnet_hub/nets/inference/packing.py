@@ -1,27 +1,28 @@
-"""Which weights run a batch: packed ones for shapes of images that come again."""
+"""A body on packed weights: some for each shape of images, in parts of a batch that fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from threading import Lock
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from resnet_hub.nets.inference.body import Body
-from resnet_hub.nets.inference.kernels import Convolution, Dense, Packed, pack
+from resnet_hub.nets.inference.kernels import Dense, Packed
 
-MOST = 8
+SHAPES = 16
 """Shapes of images that weights are kept packed for, the last ones."""
+
+_LEAST, _MOST = 2 << 20, 28 << 20
 
 
 class Fused:
     """A body run by fused kernels, on weights packed for each shape of images.
 
-    Packing takes about as long as a pass over a few images, so the first batch of a shape is run
-    by torch's public calls, which also see what each convolution is given; from the second on its
-    weights are packed. Layouts that two shapes have in common are held once. Threads may share it;
-    a copy or a pickle begins without packed weights.
+    Packing takes half the time of a pass over one image, so that it pays at once. Layouts that two
+    shapes have in common are held once. Large batches are run in parts. Threads may share it; a
+    copy or a pickle begins without packed weights.
 
     Args:
         body: The layers.
@@ -29,36 +30,42 @@ class Fused:
 
     def __init__(self, body: Body) -> None:
         self.body = body
-        self._packed: dict[tuple[int, ...], Packed] = {}
-        self._seen: dict[tuple[int, ...], Mapping[Convolution, torch.Size]] = {}
+        self._packed: dict[torch.Size, Packed] = {}
+        self._shared: WeakValueDictionary[tuple[object, bytes], Tensor] = WeakValueDictionary()
         self._lock = Lock()
+        self._largest = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits of ``(N, in_channels, H, W)``."""
-        shape = tuple(images.shape)
-        packed = self._packed.get(shape) or self._pack(shape)
-        if packed is not None:
-            return self.body(images, packed)
-        dense = Dense()
-        logits = self.body(images, dense)
+        if not len(images):
+            return self.body(images, Dense())
+        parts = -(-len(images) // self._most(images))
+        if parts > 1:
+            return torch.cat([self._part(part) for part in images.tensor_split(parts)])
+        return self._part(images)
+
+    def _part(self, images: Tensor) -> Tensor:
         with self._lock:
-            _keep(self._seen, shape, dense.shapes)
+            packed = self._packed.get(images.shape)
+            if packed is None:
+                packed = self._packed[images.shape] = Packed(self._shared)
+                if len(self._packed) > SHAPES:
+                    del self._packed[next(iter(self._packed))]
+        logits = self.body(images, packed)
+        self._largest = packed.largest / images.shape[2:].numel()
         return logits
 
-    def _pack(self, shape: tuple[int, ...]) -> Packed | None:
-        """Return packed weights for a shape that was seen."""
-        with self._lock:
-            if shape not in self._packed and shape in self._seen:
-                known = next(reversed(self._packed.values()), None)
-                _keep(self._packed, shape, pack(self._seen.pop(shape), known))
-            return self._packed.get(shape)
+    def _most(self, images: Tensor) -> int:
+        """Return how many images are run at once.
+
+        Each part reads all weights once more, so that its largest map may take as much as they do;
+        less where that is little, and never so much that an allocator asks the system for fresh
+        pages each time (glibc does from 32 MiB, and clearing them takes a fifth of a pass). Each
+        thread is given an image at least.
+        """
+        room = min(max(self.body.size, _LEAST), _MOST)
+        image = max(self._largest * images.shape[2:].numel(), 1)
+        return max(int(room / image), torch.get_num_threads())
 
     def __reduce__(self) -> tuple[type[Fused], tuple[Body]]:
         return Fused, (self.body,)
-
-
-def _keep(found: dict[tuple[int, ...], object], shape: tuple[int, ...], value: object) -> None:
-    """Keep a value for a shape, and forget the oldest beyond :data:`MOST`."""
-    found[shape] = value
-    if len(found) > MOST:
-        del found[next(iter(found))]

@@ -111,9 +111,7 @@ class Unit:
             y = kernels.convolve_onto(carried, self.last, y, relu=self.ends_activated)
         return y if self.norm is None else self.norm(y)
 
-    def _joined(
-        self, y: Tensor, carried: Tensor | None, seen: Tensor, kernels: Kernels
-    ) -> Tensor:
+    def _joined(self, y: Tensor, carried: Tensor | None, seen: Tensor, kernels: Kernels) -> Tensor:
         """Return branch and shortcut, weighed and added step by step."""
         alone = carried is None and self.attention is None
         relu = self.activated or (alone and self.ends_activated)
