@@ -117,8 +117,7 @@ class ResNet(TrainingOptions):
             "residual_scale": residual_scale,
         }
         changes: dict[str, Any] = {name: x for name, x in asked.items() if x is not None}
-        net = replace(own, **changes)
-        self.architecture = net
+        self.architecture = net = replace(own, **changes)
         self.preprocess = Preprocess.default_for(net)
         self.temperature: float | None = None
         self.stochastic_depth = stochastic_depth
@@ -165,8 +164,7 @@ class ResNet(TrainingOptions):
         Returns:
             float ``(N, classes)``.
         """
-        draws = self.draws(x, sample_keys)
-        x = self.maxpool(self._stem(x))
+        draws, x = self.draws(x, sample_keys), self.maxpool(self._stem(x))
         for stage, drawn in zip(self.stages, draws, strict=True):
             x = run_blocks(list(stage), x, drawn, self.checkpoint_blocks)
         logits: Tensor = self.fc(torch.flatten(self.avgpool(self._finish(x)), 1))
@@ -211,7 +209,7 @@ class ResNet(TrainingOptions):
         )
 
     def for_inference(self, *, precision: Precision = "32-true") -> InferenceNet:
-        """Return a fused copy that answers faster and cannot be trained; see :class:`InferenceNet`."""
+        """Return a faster copy that cannot be trained; :class:`InferenceNet` explains it."""
         return InferenceNet(self, precision)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Provenance | None = None) -> Card:

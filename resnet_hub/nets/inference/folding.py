@@ -66,7 +66,7 @@ class Folding:
         weight, bias = layer.weight.detach().float(), _float(layer.bias)
         if norm is not None:
             own = self.norm(norm)
-            weight, bias = fuse_conv_bn_weights(  # type: ignore[assignment]
+            weight, bias = fuse_conv_bn_weights(
                 weight,
                 bias,
                 own.mean,

@@ -153,7 +153,7 @@ class Packed(Kernels):
 
 def has_fused() -> bool:
     """Return whether this torch and CPU have every operator of :class:`Packed`, as it is called."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return all(_schema_of(text.partition("(")[0]) == text for text in _FUSED)
 
@@ -163,8 +163,7 @@ def _schema_of(name: str) -> str | None:
     space, _, rest = name.partition("::")
     packet, _, overload = rest.partition(".")
     try:
-        return str(
-            getattr(getattr(getattr(torch.ops, space), packet), overload or "default")._schema
-        )
+        operator = getattr(getattr(getattr(torch.ops, space), packet), overload or "default")
+        return str(operator._schema)
     except (AttributeError, RuntimeError):
         return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from resnet_hub.nets.inference.body import Body
-from resnet_hub.nets.inference.kernels import Dense, Packed
+from resnet_hub.nets.inference.kernels import Convolution, Dense, Packed
 
 SHAPES = 16
 """Shapes of images that weights are kept packed for, the last ones."""
@@ -31,7 +31,7 @@ class Fused:
     def __init__(self, body: Body) -> None:
         self.body = body
         self._packed: dict[torch.Size, Packed] = {}
-        self._shared: WeakValueDictionary[tuple[object, bytes], Tensor] = WeakValueDictionary()
+        self._shared: WeakValueDictionary[tuple[Convolution, bytes], Tensor] = WeakValueDictionary()
         self._lock = Lock()
         self._largest = 0.0
 

@@ -1,4 +1,4 @@
-"""Residual units for inference: the same function as a block's, in as few passes as there can be."""
+"""Residual units for inference: a block's function, in as few passes as there can be."""
 
 from collections.abc import Callable
 from typing import cast
