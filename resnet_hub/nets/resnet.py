@@ -22,6 +22,7 @@ from resnet_hub.labels import counted
 from resnet_hub.nets.backbone import Backbone
 from resnet_hub.nets.blocks import Block, build_block
 from resnet_hub.nets.checkpointing import run_blocks
+from resnet_hub.nets.inference.net import InferenceNet, Precision
 from resnet_hub.nets.initialisation import initialise
 from resnet_hub.nets.layers import BatchNorm2d
 from resnet_hub.nets.stem import stem, stem_pool
@@ -116,8 +117,7 @@ class ResNet(TrainingOptions):
             "residual_scale": residual_scale,
         }
         changes: dict[str, Any] = {name: x for name, x in asked.items() if x is not None}
-        net = replace(own, **changes)
-        self.architecture = net
+        self.architecture = net = replace(own, **changes)
         self.preprocess = Preprocess.default_for(net)
         self.temperature: float | None = None
         self.stochastic_depth = stochastic_depth
@@ -164,8 +164,7 @@ class ResNet(TrainingOptions):
         Returns:
             float ``(N, classes)``.
         """
-        draws = self.draws(x, sample_keys)
-        x = self.maxpool(self._stem(x))
+        draws, x = self.draws(x, sample_keys), self.maxpool(self._stem(x))
         for stage, drawn in zip(self.stages, draws, strict=True):
             x = run_blocks(list(stage), x, drawn, self.checkpoint_blocks)
         logits: Tensor = self.fc(torch.flatten(self.avgpool(self._finish(x)), 1))
@@ -208,6 +207,10 @@ class ResNet(TrainingOptions):
             freeze_norms=freeze_norms,
             replace_stride_with_dilation=replace_stride_with_dilation,
         )
+
+    def for_inference(self, *, precision: Precision = "32-true") -> InferenceNet:
+        """Return a faster copy that cannot be trained; :class:`InferenceNet` explains it."""
+        return InferenceNet(self, precision)
 
     def save_pretrained(self, folder: str | Path, *, provenance: Provenance | None = None) -> Card:
         """Write a model folder that :meth:`from_pretrained` reads, whole or not at all.
