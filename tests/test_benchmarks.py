@@ -12,9 +12,10 @@ from types import ModuleType
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-FRAME = ("turns", "all", "scaling")  # what takes turns, what calls the others, what predicts
+FRAME = ("turns", "all")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
-TOPICS = [name for name in NAMES if name not in FRAME]
+APART = ("gpu", "scaling")  # parts in one process on one card; what only predicts
+TOPICS = [name for name in NAMES if name not in (*FRAME, *APART)]
 
 
 def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -258,9 +258,7 @@ class DataModule(L.LightningDataModule, ABC):
         Raises:
             InvalidSetting: The data set is no pack.
         """
-        raise InvalidSetting(
-            f"data.shuffle_shards: is for packs; {type(self).__name__} here is none"
-        )
+        raise InvalidSetting(f"data.shuffle_shards: {type(self).__name__} here is no pack")
 
     def _sampler(self, split: Split, *, seed: int | None) -> BatchSampler:
         trainer = self.trainer

@@ -117,7 +117,7 @@ def test_a_run_that_goes_through_other_shards_is_another(tmp_path: Path):
 def test_shards_of_what_is_no_pack_are_refused(tmp_path: Path):
     class_folders(tmp_path, {"ant": 4, "bee": 4})
     data = open_data(DataSettings(name="Folder", root=str(tmp_path), shuffle_shards=2))
-    with pytest.raises(InvalidSetting, match=r"data.shuffle_shards: is for packs"):
+    with pytest.raises(InvalidSetting, match=r"data.shuffle_shards: Folder here is no pack"):
         data.open().train_dataloader()
     with pytest.raises(InvalidSetting, match=r"data.shuffle_shards: 0 is not at least 1"):
         DataSettings(shuffle_shards=0)
