@@ -113,6 +113,43 @@ def test_what_cannot_be_checked_is_refused_in_one_line(capsys, arguments: list, 
     assert message in refusal(capsys, "data", *arguments)
 
 
+def test_a_folder_is_packed_checked_and_called_by_what_was_done_to_it(
+    root: Path, tmp_path: Path, capsys
+):
+    out = tmp_path / "pack"
+    arguments = ("pack", "Folder", "--data.root", root, "--out", out, "--data.workers=1")
+    assert command("data", *arguments, "--short-side=64", "--quality=80") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{out}: Folder (train 5, val 2) in 2 shards, ")
+    assert first.endswith(" GB, short side 64, q80")
+    assert second == f"next: resnet-hub data check Folder --data.root {out}"
+    code, said = told(capsys, "Folder", "--data.root", out, "--data.workers=1")
+    assert (code, said) == (0, "Folder (train 5, val 2): nothing damaged\n")
+    (out / "val-000000.tar").unlink()
+    code, said = told(capsys, "Folder", "--data.root", out, "--data.workers=1")
+    assert code == 1
+    assert said.splitlines()[0].endswith("val-000000.tar: a shard of the pack that is not there")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Digits", "--out", "x"], "data pack: Digits is held in memory; it needs no pack"),
+        (["Folder"], "the following arguments are required: --out"),
+        (["--out", "x"], "data pack: needs one data set"),
+        (["Folder", "--out", "x", "--quality", "80"], "--quality: is of the JPEGs that --short-"),
+        (["Folder", "--out", "x", "--short-side", "0"], "--short-side: 0 is not 1 to 10,000"),
+        (["Folder", "--out", "x", "--short", "0"], "--short: data pack takes --data.KEY, --seed"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_in_one_line(
+    capsys, tmp_path: Path, monkeypatch, arguments: list, message: str
+):
+    monkeypatch.chdir(tmp_path)
+    assert message in refusal(capsys, "data", "pack", *arguments)
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_help_says_what_cannot_be_found(capsys):
     for arguments in ((), ("--help",), ("check", "-h")):
         assert command("data", *arguments) == 0
