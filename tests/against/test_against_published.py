@@ -62,6 +62,23 @@ def test_a_published_checkpoint_scores_what_its_publishers_net_scores(
     assert int((answers == lossless.labels).sum()) == right
 
 
+@pytest.mark.parametrize(("precision", "most"), [("32-true", 0), ("bf16-true", 1)])
+@pytest.mark.parametrize(
+    ("file", "name", "right"),
+    [
+        ("resnet20-12fca82f.th", "cifar_resnet20", 932),
+        ("resnet44-014dd654.th", "cifar_resnet44", 950),
+    ],
+)
+def test_its_inference_net_scores_the_same_within_a_tenth_of_a_point(
+    real_data, lossless, tmp_path, file, name, right, precision, most
+):
+    net = converted_net(real_data / "published-weights" / file, name, tmp_path / "model")
+    inputs = net.preprocess.normalise(net.preprocess.crop(lossless.images))
+    answers = net.for_inference(precision=precision)(inputs).argmax(1)
+    assert abs(int((answers == lossless.labels).sum()) - right) <= most  # of 1,017
+
+
 @pytest.mark.parametrize(
     ("file", "name", "units"),
     [
