@@ -100,6 +100,8 @@ class _Header(NamedTuple):
 
 
 _SOI, _SOS, _ADOBE_XMP = b"\xff\xd8", 0xDA, b"http://ns.adobe.com/xap/1.0/\0"
+_SAMPLINGS = ((0x11, 0x11, 0x11), (0x21, 0x11, 0x11), (0x22, 0x11, 0x11))
+"""4:4:4, 4:2:2 and 4:2:0; of rarer ones libjpeg-turbo's releases smooth the colours differently."""
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _TABLES = (0xC4, 0xDB, 0xDD, 0xFE)  # Huffman's, quantisation's, the restart interval, comments
 _PLAIN = {0xE0: b"JFIF\0", 0xE1: _ADOBE_XMP, 0xE2: b"ICC_PROFILE\0"}  # 16 bytes at least
@@ -122,6 +124,9 @@ def _plain_header(content: bytes) -> _Header | None:
             bits, height, width, layers = struct.unpack_from(">BHHB", content, place + 4)
             if header or bits != 8 or layers not in (1, 3) or not width * height:
                 return None
+            sampling = tuple(content[place + 11 + 3 * layer] for layer in range(layers))
+            if layers == 3 and sampling not in _SAMPLINGS:
+                return None
             header = _Header("L" if layers == 1 else "RGB", width, height)
         elif marker not in _TABLES:
             begins = _PLAIN.get(marker)
@@ -137,5 +142,8 @@ def _pillows_header(content: bytes, exif: Exif) -> _Header | None:
         with Image.open(BytesIO(content), formats=("JPEG",)) as image:
             turned = exif == "apply" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             if image.format != "JPEG" or turned:
+                return None
+            sampling = tuple(16 * across + down for _, across, down, _ in image.layer)
+            if len(sampling) == 3 and sampling not in _SAMPLINGS:
                 return None
             return _Header(image.mode, *image.size)

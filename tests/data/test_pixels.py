@@ -117,6 +117,24 @@ def test_real_photographs_are_decoded_to_pillows_pixels(real_data: Path, decoder
     assert sum(past) > 0.99 * len(past)
 
 
+@pytest.mark.parametrize("sampling", ["440", "411"])
+@pytest.mark.parametrize("marked", [False, True])
+def test_colours_of_rare_sampling_are_pillows_to_smooth(
+    tmp_path: Path, sampling: str, marked: bool
+) -> None:
+    simplejpeg = pytest.importorskip("simplejpeg")
+    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    content = simplejpeg.encode_jpeg(picture, colorsubsampling=sampling)
+    usual = simplejpeg.encode_jpeg(picture, colorsubsampling="420")
+    # A mark that nobody knows leaves the header to Pillow.
+    mark = b"\xff\xef\x00\x06mark" if marked else b""
+    for name, written in (("rare.jpg", content), ("usual.jpg", usual)):
+        (tmp_path / name).write_bytes(written[:2] + mark + written[2:])
+    assert not past_pillow(tmp_path / "rare.jpg")
+    assert past_pillow(tmp_path / "usual.jpg")
+    assert same(tmp_path / "rare.jpg")
+
+
 def exif_of(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
