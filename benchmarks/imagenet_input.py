@@ -20,6 +20,8 @@ from turns import Figures, Row
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
+    from resnet_hub.data.files import ImageFiles
+
 IMAGES, BATCH, PASSES = 96, 32, 5
 SIZE, RESIZE = 224, 256
 
@@ -53,11 +55,8 @@ def photograph(path: Path, *, seed: int) -> None:
     whole.save(path, quality=92)
 
 
-def ours(*, train: bool) -> Callable[[], object]:
-    """Return a pass of ours over the photographs."""
-    import torch
-
-    from resnet_hub.data.batches import Selection
+def our_data(*, train: bool) -> "ImageFiles":
+    """Return our files, read for training or for evaluation."""
     from resnet_hub.data.crops import resized_crop_flip
     from resnet_hub.data.files import ImageFiles
     from resnet_hub.preprocess import Preprocess
@@ -65,7 +64,16 @@ def ours(*, train: bool) -> Callable[[], object]:
     paths = sorted((turns.folder() / "pictures").rglob("*.JPEG"))
     crop = resized_crop_flip(SIZE, interpolation="bilinear")
     files = ImageFiles([(str(path), 0) for path in paths], crop, classes=1, size=SIZE)
-    files = files if train else files.as_evaluated(Preprocess(size=SIZE, resize=RESIZE))
+    return files if train else files.as_evaluated(Preprocess(size=SIZE, resize=RESIZE))
+
+
+def ours(*, train: bool) -> Callable[[], object]:
+    """Return a pass over our files, batch by batch, as the loader's workers read them."""
+    import torch
+
+    from resnet_hub.data.batches import Selection
+
+    files = our_data(train=train)
 
     def read() -> object:
         order = torch.arange(IMAGES)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 import imagenet_input
 import turns
-from imagenet_input import BATCH, IMAGES, SIZE
+from imagenet_input import BATCH, IMAGES
 from turns import Figures, Row
 
 WORKERS, PASSES = 2, 10
@@ -23,13 +23,9 @@ WORKERS, PASSES = 2, 10
 def ours() -> Iterable[object]:
     """Return our loader."""
     from resnet_hub.data.batches import BatchSampler
-    from resnet_hub.data.crops import resized_crop_flip
-    from resnet_hub.data.files import ImageFiles
     from resnet_hub.data.loader import BatchLoader
 
-    paths = sorted((turns.folder() / "pictures").rglob("*.JPEG"))
-    crop = resized_crop_flip(SIZE, interpolation="bilinear")
-    files = ImageFiles([(str(path), 0) for path in paths], crop, classes=1, size=SIZE)
+    files = imagenet_input.our_data(train=True)
     return BatchLoader(files, BatchSampler(len(files), BATCH, seed=1), workers=WORKERS)
 
 

@@ -53,9 +53,8 @@ class Wanted:
         """
         named = {name: flags.values.pop(name, None) for name in FILES}
         paths = {name: None if text is None else expanded(text) for name, text in named.items()}
-        for path in (paths["confusion"], paths["predictions"]):
-            if path is not None:
-                check_place(path)
+        if paths["predictions"] is not None:
+            check_place(paths["predictions"])
         if paths["confusion"] is not None:
             from resnet_hub.figures import check_format
 

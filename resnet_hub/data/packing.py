@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +123,7 @@ def pack(
 def _images_a_shard(splits: Mapping[Split, ImageFiles], prepared: Prepared | None) -> int:
     paths = [files.path(i) for files in splits.values() for i in range(len(files))]
     chosen = paths[:: max(1, len(paths) // _LOOKED_AT)]
-    mean = sum(os.stat(path).st_size for path in chosen) / len(chosen)  # noqa: PTH116
+    mean = sum(Path(path).stat().st_size for path in chosen) / len(chosen)
     if prepared is not None:  # some 3 bits a pixel of a picture of 4:3, or what it had
         mean = min(mean, prepared.short_side**2 * 4 / 3 * 3 / 8)
     return max(1, min(_MOST_IMAGES, int(_SHARD_BYTES / max(mean, 1))))

@@ -35,12 +35,14 @@ def scores_section(
     rows = [*([_measured(found)] if found else []), *map(_score, scores)]
     if not rows:
         return Section("scores", "Scores", missing=missing or "No score is recorded.")
-    note = "Intervals of recorded scores are Wilson's" if scores else ""
-    note += ", that of this page's is bootstrapped." if note and found else "." if note else ""
+    notes = []
+    if scores:
+        own = ", that of this page's is bootstrapped" if found else ""
+        notes.append(f"Intervals of recorded scores are Wilson's{own}.")
     if found and (pace := found.summary.images_per_s):
-        note += f" For this page {pace:,.0f} images a second were answered on "
-        note = f"{note}{found.summary.hardware}.".lstrip()
-    return Section("scores", "Scores", "scores.html", {"scores": rows}, note=note)
+        where = found.summary.hardware
+        notes.append(f"For this page {pace:,.0f} images a second were answered on {where}.")
+    return Section("scores", "Scores", "scores.html", {"scores": rows}, note=" ".join(notes))
 
 
 def architecture_section(net: Architecture, size: int) -> Section:

@@ -103,12 +103,7 @@ class Packed(Kernels):
         """See :meth:`Kernels.convolve`."""
         found: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x,
-            self._weights[by] if by in self._weights else self._packed(by, x),
-            by.bias,
-            by.padding,
-            by.stride,
-            by.dilation,
-            by.groups,
+            *self._arguments(by, x),
             "relu" if relu else "none",
             [],
             "",
@@ -121,12 +116,7 @@ class Packed(Kernels):
         found: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
             onto.contiguous(memory_format=torch.channels_last),
             x,
-            self._weights[by] if by in self._weights else self._packed(by, x),
-            by.bias,
-            by.padding,
-            by.stride,
-            by.dilation,
-            by.groups,
+            *self._arguments(by, x),
             "add",
             1.0,
             "relu" if relu else None,
@@ -134,6 +124,11 @@ class Packed(Kernels):
             None,
         )
         return found
+
+    def _arguments(self, by: Convolution, x: Tensor) -> tuple[object, ...]:
+        """Return what both operators take after the map."""
+        weight = self._weights[by] if by in self._weights else self._packed(by, x)
+        return weight, by.bias, by.padding, by.stride, by.dilation, by.groups
 
     def _packed(self, by: Convolution, x: Tensor) -> Tensor:
         """Return weights laid out for a shape, and keep them for the next time."""
@@ -153,7 +148,7 @@ class Packed(Kernels):
 
 def has_fused() -> bool:
     """Return whether this torch and CPU have every operator of :class:`Packed`, as it is called."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own
         return False
     return all(_schema_of(text.partition("(")[0]) == text for text in _FUSED)
 
